@@ -25,6 +25,7 @@ class Timed(TensorBase):
         if len(rates) > 1: raise InputError(f"different rates meet in `{getattr(func, '__name__', func)}`", found=" and ".join(f"{r:g} {cls._unit}" for r in sorted(rates)),
                                             wanted="one rate", todo="resample one of them first")
         out = super().__torch_function__(func, types, args, kwargs)
+        if isinstance(out, Timed) and not out.dim(): return out.plain()  # a peak, a mean: one number has no rate
         if rates:
             for t in out if isinstance(out, (list, tuple)) else (out,):
                 if isinstance(t, Timed): t.__dict__.setdefault(t._key, *rates)
@@ -35,7 +36,10 @@ class Timed(TensorBase):
         if all(j is None or j is Ellipsis or isinstance(j, int) or isinstance(j, slice) and j.step in (None, 1) for j in at): return super().__getitem__(i)
         return self.plain()[tuple(j.plain() if isinstance(j, Timed) else j for j in at)]
 
-    def clone(self, *, memory_format=torch.preserve_format):  # fastai's own forgets the attributes
+    def clone(self, *,
+              memory_format: torch.memory_format = torch.preserve_format, # as for any tensor
+             ): # a copy, of the same type and rate
+        "A copy. (fastai's own `clone` forgets the attributes.)"
         out = self.plain().clone(memory_format=memory_format).as_subclass(type(self))
         out.__dict__.update(self.__dict__)
         return out
@@ -57,7 +61,9 @@ class Waveform(Timed):
         return out
 
     @property
-    def seconds(self) -> float: return self.shape[-1] / self.sr
+    def seconds(self) -> float:
+        "Length, s."
+        return self.shape[-1] / self.sr
 
     def __repr__(self): return f"Waveform{tuple(self.shape)} {self.sr} Hz, {self.seconds:.3f} s" if self.sr and self.dim() else super().__repr__()
 
@@ -149,7 +155,9 @@ class Mel(Timed):
         return out
 
     @property
-    def seconds(self) -> float: return self.shape[-2] / self.fps
+    def seconds(self) -> float:
+        "Length, s."
+        return self.shape[-2] / self.fps
 
     def __repr__(self): return f"Mel{tuple(self.shape)} {self.fps:g} fps, {self.seconds:.3f} s" if self.fps and self.dim() > 1 else super().__repr__()
 

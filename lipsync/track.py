@@ -66,9 +66,10 @@ def soft_labels(cues: list[Interval], # visemes in order
     for cue in whole + [Interval(end, max(end, n / fps), "sil")]:
         if cue.stop <= cue.start: continue
         lo, hi = np.searchsorted(at, [cue.start - ramp, cue.stop + ramp])
-        away = np.maximum(np.maximum(cue.start - at[lo:hi], at[lo:hi] - cue.stop), 0)
-        column = out[lo:hi, viseme_index(cue.label)]
-        np.maximum(column, np.where(away > 0, 1 - away / ramp, 1) if ramp > 0 else away == 0, out=column)
+        t, column = at[lo:hi], out[lo:hi, viseme_index(cue.label)]
+        away = np.maximum(cue.start - t, t - cue.stop)
+        inside = (t >= round(cue.start, 9)) & (t < round(cue.stop, 9))
+        np.maximum(column, np.where(inside, 1, np.minimum(1 - away / ramp, 1 - 1e-6) if ramp > 0 else 0), out=column)
     return out
 
 # %% ../nbs/07_track.ipynb #0c61ed8e
@@ -148,8 +149,9 @@ def cues(self: Track, # weights over time
     labels = self.labels
     for short in range(1, int(np.ceil(min_s * self.fps - 1e-6))):  # the shortest first
         while len(runs := _runs(labels)) > 1 and (small := [k for k, (a, b, _) in enumerate(runs) if b - a <= short]):
-            alone = [k for k, before in zip(small, [-2, *small]) if k != before + 1]  # a neighbour of one that goes waits a round
-            for k in alone: _absorb(labels, self.weights, runs, k)
+            last = -2
+            for k in small:
+                if k > last + 1: _absorb(labels, self.weights, runs, last := k)  # a neighbour of one that goes waits a round
     return [Interval(self.start + a / self.fps, self.start + b / self.fps, VISEMES[v]) for a, b, v in _runs(labels)]
 
 # %% ../nbs/07_track.ipynb #45a3d4ff

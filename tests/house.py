@@ -16,6 +16,9 @@ OUTPUT_KB = 300                                      # stored outputs of a noteb
 # import names of what only some users have: they are imported in the function that needs them, through core.need
 OPTIONAL = set("""accelerate cv2 dask distributed espeakng_loader jax jiwer mediapipe nbdev onnx onnxruntime onnxscript pocketsphinx
                   pytest sklearn tensorboard torchmetrics transformers wandb""".split())
+# methods that fastai or torch call by name and document themselves; in a class with a base they need no words of their own
+PROTOCOL = re.compile(r"(before|after)_(fit|epoch|train|validate|batch|pred|loss|backward|step|item|iter|cancel_\w+)|reset|accumulate|value|name"
+                      r"|state_dict|load_state_dict|extra_repr|get_idxs|n_inp|to_detach|create_item|create_batch|shuffle_fn")
 # who may not know whom (law 5 and 6): module prefix -> prefixes that it must not import
 WALLS = {"lipsync.models": ("lipsync.corpus", "lipsync.recipes"), "lipsync.corpus": ("lipsync.models", "lipsync.recipes"),
          "lipsync.learner": ("lipsync.models", "lipsync.corpus", "lipsync.recipes"), "lipsync.callback": ("lipsync.models", "lipsync.corpus", "lipsync.recipes"),
@@ -142,7 +145,8 @@ def public(tree):
         elif isinstance(n, ast.ClassDef) and not n.name.startswith("_"):
             yield n.name, n, False
             for m in n.body:
-                if isinstance(m, FUNCS) and (not m.name.startswith("_") or m.name == "__init__"): yield f"{n.name}.{m.name}", m, True
+                told = n.bases and PROTOCOL.fullmatch(m.name) if isinstance(m, FUNCS) else True
+                if not told and (not m.name.startswith("_") or m.name == "__init__"): yield f"{n.name}.{m.name}", m, True
 
 
 def comments(text):
@@ -343,10 +347,10 @@ def no_paths_of_a_place(nbs):
             for n in ast.walk(c.tree):
                 if not isinstance(n, ast.Call): continue
                 called, first = dotted(n.func), n.args[0] if n.args else None
-                if called.endswith(("os.getcwd", "os.chdir", "Path.cwd")): yield f"{nb.at(c, n)}: {called}() depends on where it runs"
+                if called.endswith(("os.getcwd", "Path.cwd")): yield f"{nb.at(c, n)}: {called}() depends on where it runs"
                 if called.split(".")[-1] == "Path" and not n.args: yield f"{nb.at(c, n)}: Path() is the folder it happens to run in"
                 text = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
-                if called in ("open", "io.open") and text and not text.startswith(("/", "~")): yield f"{nb.at(c, n)}: opens the relative path {text!r}"
+                if called in ("open", "io.open", "os.chdir") and text and not text.startswith(("/", "~")): yield f"{nb.at(c, n)}: opens the relative path {text!r}"
                 if called.split(".")[-1] == "Path" and text is not None and text.startswith("."): yield f"{nb.at(c, n)}: relative path {text!r}"
 
 

@@ -48,7 +48,7 @@ BAD = {
                         ([room(export("SEEN = {}\ndef f(x): SEEN[x] = 1"))], "f changes SEEN"), ([room(export("N = 0\ndef f():\n    global N\n    N = 1"))], "says global"), ([room(export("def f(x=[]): return x"))], "mutable default")],
     "no_swallowed_errors": [([room("try: f()\nexcept: print(1)")], "bare except"), ([room("try: f()\nexcept ValueError: pass")], "passes over"), ([room("try: f()\nexcept Exception: x = 1")], "neither raises nor reports"),
                             ([room("try: f()\nexcept Exception: pass  # never mind")], "passes over"), ([room("with contextlib.suppress(Exception): f()")], "suppresses every error")],
-    "no_paths_of_a_place": [([room("x = '/ho" "me/me/talk.wav'")], "path of one machine"), ([room("open('talk.wav')")], "relative path"), ([room("Path('../data')")], "relative path"), ([room("os.chdir(x)")], "depends on where"),
+    "no_paths_of_a_place": [([room("x = '/ho" "me/me/talk.wav'")], "path of one machine"), ([room("open('talk.wav')")], "relative path"), ([room("Path('../data')")], "relative path"), ([room("Path.cwd()")], "depends on where"),
                             ([room(Cell("code", "p", outputs=[dict(output_type="stream", text=["/t" "mp/abc.wav"])]))], "path of one machine")],
     "told_and_checked": [([room(export("A = 1"), export("B = 1"), "assert A")], "2 exported cells but 1 of prose"), ([room(export("A = 1"), printed("print(A)"))], "nothing is checked")],
     "title_and_promise": [([Notebook.of("03_a", "md:Just words.")], "not '# Title'"), ([Notebook.of("03_a", "md:# Title\n\n> Promise.\n\nAnd a story.")], "would lose")],

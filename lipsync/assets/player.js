@@ -252,7 +252,7 @@ function drawLanes(t) {
     for (let k = a - a % skip; k <= b; k += skip) {
       let w = 0;
       for (let q = k; q < Math.min(k + skip, T); q++) w = Math.max(w, weights[q * N + v]);
-      if (w > 4) (run = run || []).push([k, w / 255 * tall]); else close();
+      if (w > 8) (run = run || []).push([k, w / 255 * tall]); else close();
     }
     close();
   }
@@ -319,7 +319,7 @@ function tick() { if (dirty || !audio.paused) { dirty = false; draw(); } request
 
 // ---- hands
 function zoom(by) { const i = spans.findIndex(s => s >= span - 1e-9); span = spans[clamp((i < 0 ? spans.length - 1 : i) + by, 0, spans.length - 1)]; showSpan(); }
-function showSpan() { $("span").textContent = (span < 10 ? +span.toFixed(1) : Math.round(span)) + " s"; $("in").disabled = span <= spans[0]; $("out").disabled = span >= total; dirty = true; }
+function showSpan() { $("span").textContent = (span < 10 ? +span.toFixed(1) + " s" : span < 100 ? Math.round(span) + " s" : clockText(span, 0)); $("in").disabled = span <= spans[0]; $("out").disabled = span >= total; dirty = true; }
 $("play").onclick = toggle; $("in").onclick = () => zoom(-1); $("out").onclick = () => zoom(1);
 $("loop").onclick = () => { loop = !loop; $("loop").setAttribute("aria-pressed", loop); };
 $("speed").onchange = () => { audio.playbackRate = +$("speed").value; audio.preservesPitch = true; base = audio.currentTime; stamp = performance.now(); };

@@ -45,7 +45,7 @@ def write(path: str | Path, # the file
           about: dict, # goes into the header
          ) -> Path: # the same path
     "Write tensors with our header, whole or not at all."
-    try: return save_tensors(path, tensors, {"lipsync": json.dumps(dict(format=FORMAT, **about), ensure_ascii=False, sort_keys=True, allow_nan=False)})
+    try: return save_tensors(path, tensors, {"lipsync": json.dumps(dict(format=FORMAT, **about), ensure_ascii=False, allow_nan=False)})
     except SafetensorError as err: raise InputError("cannot be written", path=path, found=err, todo="free some space or choose a folder that you may write to") from err
 
 def copy(src: str | Path, # a whole file
@@ -160,10 +160,11 @@ def check_same(about: dict, # the checkpoint's header
                recipe: str, # name of the present recipe
                cfg: object, # present settings
                path: str | Path = "", # the checkpoint, for the error
+               names: list | None = None, # settings to compare; None: all that decide what is learnt
               ) -> None:
     "Stop when the checkpoint is of another recipe, or of a run with other settings; the differences are listed."
     if about.get("recipe") != recipe: raise CheckpointError("is of another recipe", path=path, found=about.get("recipe"), wanted=recipe)
-    old, new = about["config"], json.loads(json.dumps(identity(cfg)))
+    old, new = about["config"], {k: v for k, v in json.loads(json.dumps(identity(cfg))).items() if names is None or k in names}
     diff = [f"{k}: {old.get(k, 'absent')!r} then, {new.get(k, 'absent')!r} now" for k in {**old, **new} if old.get(k, "absent") != new.get(k, "absent")]
     if diff: raise ConfigError("these settings are not those of the run to be resumed", path=path, found="; ".join(diff), todo="give the old values to go on with it, or begin anew with resume='' and another `out`")
 

@@ -7,7 +7,7 @@ __all__ = ['ResumableLearner', 'pack', 'unpack', 'rng_state', 'set_rng_state', '
            'opt_state', 'load_opt', 'stateful', 'load_callbacks', 'epoch_row', 'score', 'capture', 'restore']
 
 # %% ../../nbs/58_callback.state.ipynb #9d409c6c
-import json, random
+import json, random, time
 from collections.abc import Mapping
 import numpy as np, torch
 from fastai.callback.core import CancelEpochException
@@ -19,7 +19,7 @@ from ..core import CheckpointError, LipsyncError
 # %% ../../nbs/58_callback.state.ipynb #32cdef44
 class ResumableLearner(Learner):
     "A fastai `Learner` whose epochs begin at `first_epoch`, which a callback may set in `before_fit`."
-    first_epoch, stage = 0, ""
+    first_epoch, stage, waited = 0, "", 0.
 
     def fit(self, n_epoch: int, # epochs in all, those already done included
             *args, **kwargs):
@@ -28,6 +28,13 @@ class ResumableLearner(Learner):
         except LipsyncError as err:   # fastai puts "Exception occured in ..." before the message of a callback's error: off with it
             LipsyncError.__init__(err, err.what, path=err.path, found=err.found, wanted=err.wanted, todo=err.todo)
             raise
+
+    def all_batches(self):
+        self.n_iter, self.waited, since = len(self.dl), 0., time.perf_counter()
+        for i, b in enumerate(self.dl):
+            self.waited += time.perf_counter() - since
+            self.one_batch(i, b)
+            since = time.perf_counter()
 
     def _do_fit(self):
         for self.epoch in range(self.first_epoch, self.n_epoch): self._with_events(self._do_epoch, "epoch", CancelEpochException)

@@ -76,8 +76,7 @@ class TCN(nn.Module):
                 lengths: Tensor | None = None, # frames of each clip, long [B]; None when nothing is padded
                ) -> Tensor: # logits [B,F,15]; those of padding mean nothing
         "The whole clips at once."
-        self._check(mel)
-        x, mask, ahead = self.affine(mel), None, self.look_ahead
+        x, mask, ahead = self.affine(self._check(mel)), None, self.look_ahead
         if lengths is not None:
             x = zero_padding(x, length_mask(lengths, x.shape[1]), channels_last=True)
             mask = length_mask(lengths + ahead, x.shape[1] + ahead)
@@ -94,8 +93,10 @@ class TCN(nn.Module):
         return checkpoint(block, x, mask, use_reentrant=False, context_fn=again)
 
     def _check(self, mel):
+        "A batch of the right shape, as an ordinary tensor: logits are not a `Mel`."
         if mel.ndim != 3 or mel.shape[2] != self.settings["n_in"]:
             raise InputError("not a batch of log-mels", found=f"shape {tuple(mel.shape)}", wanted=f"[B,F,{self.settings['n_in']}]", todo="add the batch axis with mel[None]")
+        return mel.as_subclass(Tensor)
 
 # %% ../../nbs/42_models.tcn.ipynb #f233d998
 @patch(as_prop=True)
@@ -157,7 +158,7 @@ def step(self: TCN,
          state: Tensor, # [B,state_size]
         ) -> tuple[Tensor, Tensor]: # (logits [B,F,15] of the frames `look_ahead` earlier, new state)
     "Go on where the state ends."
-    self._check(mel)
+    mel = self._check(mel)
     old = [s.reshape(len(s), c.c_in, c.reach) for c, s in zip(self.convs, state.split([c.state_size for c in self.convs], 1))]
     x, new = self.first(self.affine(mel).transpose(1, 2)), []
     for i, block in enumerate(self.blocks):

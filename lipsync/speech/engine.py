@@ -6,7 +6,7 @@
 __all__ = ['RATES', 'MAX_TEXT', 'Utterance', 'EngineError', 'serve', 'check_text', 'Engine']
 
 # %% ../../nbs/27_speech.engine.ipynb #fc8d9de3
-import ctypes, json, os, signal, struct, subprocess, sys, tempfile, threading
+import ctypes, json, os, signal, struct, subprocess, sys, tempfile, threading, time
 from pathlib import Path
 from typing import NamedTuple
 from ..core import InputError, LipsyncError, need
@@ -68,9 +68,20 @@ def _seed_c(seed):
     (ctypes.cdll.ucrtbase if os.name == "nt" else ctypes.CDLL(None)).srand(ctypes.c_uint(seed))
 
 # %% ../../nbs/27_speech.engine.ipynb #e0b5e360
+def _set_voice(lib, voice, quick=True):
+    "Choose a voice; None, or what is wrong."
+    lang, plus, variant = voice.partition("+")
+    def used(): return (lib.espeak_GetCurrentVoice().contents.identifier or b"").decode()
+    if quick and sys.platform == "linux" and Path("lang", lang).is_file():
+        with open(Path("lang", lang), "rb") as f:
+            alias = f"/proc/self/fd/{f.fileno()}{plus}{variant}"
+            if not lib.espeak_ng_SetVoiceByFile(alias.encode()) and used() == alias: return None
+    if not lib.espeak_SetVoiceByName(voice.encode()) and used() == voice: return None
+    return f"it has no voice {voice!r} and would have used {used()!r}"
+
 def _utter(path, job):
     "One life of the library: load, seed, speak, unload. Gives (answer, sound)."
-    lib, pcm, phones, words, error = ctypes.CDLL(path), bytearray(), [], [], None
+    lib, pcm, phones, words = ctypes.CDLL(path), bytearray(), [], []
     lib.espeak_GetCurrentVoice.restype = ctypes.POINTER(_Voice)
     lib.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
     sr = lib.espeak_Initialize(2, 0, b".", 0x8001)  # synchronous, with phoneme events, no exit() on errors
@@ -79,10 +90,8 @@ def _utter(path, job):
     _seed_c(job["seed"])
     listen = _listener(pcm, phones, words)
     lib.espeak_SetSynthCallback(listen)
-    status = lib.espeak_SetVoiceByName(job["voice"].encode())
-    used = (lib.espeak_GetCurrentVoice().contents.identifier or b"").decode()
-    if status or used != job["voice"]: error = f"it has no voice {job['voice']!r} and would have used {used!r}"
-    else:
+    error = _set_voice(lib, job["voice"], job.get("quick", True))
+    if not error:
         for number, name in ((1, "rate"), (3, "pitch"), (4, "range")): lib.espeak_SetParameter(number, job[name], 0)
         text = job["text"].encode() + b"\0"
         status = lib.espeak_Synth(text, len(text), 0, 0, 0, 1, None, None)  # from character 0 to the end, UTF-8
@@ -124,25 +133,33 @@ def serve(path: str, # the shared library
 # %% ../../nbs/27_speech.engine.ipynb #ffa729f2
 class _Process:
     "One talking process and the pipes to it."
-    def __init__(self, path, data):
+    def __init__(self, path, data, timeout):
         root = str(Path(sys.modules[InputError.__module__].__file__).resolve().parents[1])
         code = f"import sys; sys.path.insert(0, {root!r}); from lipsync.speech.engine import serve; serve({path!r}, {data!r})"
-        self.said = tempfile.TemporaryFile()
+        self.said, self.timeout, self.late, self.dead, self.over = tempfile.TemporaryFile(), timeout, None, False, threading.Event()
         self.proc = subprocess.Popen([sys.executable, "-I", "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said,
                                      creationflags=0x08000000 if os.name == "nt" else 0)  # no console window
+        threading.Thread(target=self._watch, daemon=True).start()
 
-    def ask(self, job, timeout):
+    def _watch(self):
+        while not self.over.wait(min(self.timeout / 4, .25)):
+            late = self.late
+            if late is not None and time.monotonic() > late: self.proc.kill()
+
+    def ask(self, job):
         "The answer, or None when the process died before it gave one."
-        watch = threading.Timer(timeout, self.proc.kill)
-        watch.start()
+        self.late = time.monotonic() + self.timeout
         try:
             _send(self.proc.stdin, job)
-            return _receive(self.proc.stdout)
-        except OSError: return None  # a broken pipe: it died before it read the question; the caller asks again or reports
-        finally: watch.cancel()
+            answer = _receive(self.proc.stdout)
+        except OSError: answer = None  # a broken pipe: it died before it read the question; the caller asks again or reports
+        self.late, self.dead = None, answer is None
+        return answer
 
     def close(self):
         "End it and say how it ended."
+        self.over.set()
+        if not self.dead: self.proc.kill()  # it waits for a question and has nothing to lose
         for end in (self.proc.stdin, self.proc.stdout):
             try: end.close()
             except OSError: end.raw.close()  # what was still buffered for a dead process cannot be delivered
@@ -193,9 +210,9 @@ class Engine:
         "The answer and None, or None and how the process ended."
         if self._process is None or not self._left:
             self.close()
-            self._process, self._left, self.starts = _Process(self.path, self.data), self.batch, self.starts + 1
+            self._process, self._left, self.starts = _Process(self.path, self.data, self.timeout), self.batch, self.starts + 1
         self._left -= 1
-        answer = self._process.ask(job, self.timeout)
+        answer = self._process.ask(job)
         end = self.close() if answer is None or answer[0].get("last") else None
         return answer, end
 

@@ -74,6 +74,7 @@ def find_voice(voice: str = "en-us", # a key of `LANGS`, or lang+variant
     raise InputError("no such variant of the voice", found=repr(variant or inline), wanted=", ".join(known).lstrip(", "), todo="give one variant, or none for the plain voice")
 
 # %% ../../nbs/28_speech.espeak.ipynb #403232a1
+@functools.lru_cache(maxsize=1024)
 def plain_name(name: str, # as eSpeak writes it
               ) -> str: # without stress marks; "_" for what is no phone, "_:" for a pause, "(xx)" for a switch of language
     "An eSpeak phone name without its stress."
@@ -95,16 +96,16 @@ def usual_closure(rate: int, # words a minute
     "How long eSpeak is silent before a voiceless stop."
     return float(np.interp(rate, _AT_RATE, _CLOSED_FRICATIVE_MS if before in _FRICATIVES else _CLOSED_MS)) / 1000
 
-def _begin(at, low, name, before, mark, run, rate, sr, echo):
+def _begin(at, low, name, before, mark, run, usual, least, echo):
     "Sample at which a phone begins that is reported at `at`; the entry before it is reported at `low`, the word's mark at `mark`; it is quiet for `run` samples before `at`."
-    stop, usual = name in VOICELESS or name in VOICED, int(usual_closure(rate, before) * sr)
-    most = int(1.3 * usual_closure(rate) * sr)
+    stop, most = name in VOICELESS or name in VOICED, int(1.3 * usual[False])
+    usual = usual[before in _FRICATIVES]
     if before.startswith("_"):  # after a pause, or after a break that is only the silence before this phone
         if before == "_" and at - low <= most: return low
         return at - min(usual, at - low) if stop else at
     if not stop: return at
     if mark is not None: back = at - mark
-    elif not echo: back = min(run, most) if run >= sr // 200 else 0
+    elif not echo: back = min(run, most) if run >= least else 0
     else: back = usual if name in VOICELESS else 0
     return at - min(back, (at - low) * 2 // 3)
 
@@ -115,9 +116,11 @@ def phone_times(utt: Utterance, # what eSpeak said
                ) -> list[tuple[int, int, str, int]]: # (start, stop, plain name, number of the word), samples of `utt`
     "The phones of an utterance, closures put right; they do not overlap, and gaps between them are silence."
     x = np.frombuffer(utt.pcm, np.int16)
-    loud = np.flatnonzero(np.abs(x.astype(np.int32)) > QUIET)
+    loud = np.concatenate([[-1], np.flatnonzero((x > QUIET) | (x < -QUIET))])
+    runs = [at - 1 - int(loud[k]) for (at, _), k in zip(utt.phones, np.searchsorted(loud, [at for at, _ in utt.phones]) - 1)]
+    usual = [int(usual_closure(rate, before) * utt.sr) for before in ("", "s")]
     marks = {n: at for at, _, _, n in utt.words}
-    word_of = np.searchsorted([n for *_, n in utt.words], np.arange(len(utt.phones)), side="right") - 1
+    word_of = (np.searchsorted([n for *_, n in utt.words], np.arange(len(utt.phones)), side="right") - 1).tolist()
     entries, low, before = [], 0, "_"
     for i, (at, name) in enumerate(utt.phones):
         name = plain_name(name)
@@ -126,13 +129,11 @@ def phone_times(utt: Utterance, # what eSpeak said
             entries.append((at, "_", i))
             low, before = at, "_"
             continue
-        k = np.searchsorted(loud, at)
-        run = at - 1 - (loud[k - 1] if k else -1)
-        start = at if name.startswith("_") else _begin(at, low, name, before, marks.get(i), int(run), rate, utt.sr, echo)
+        start = at if name.startswith("_") else _begin(at, low, name, before, marks.get(i), runs[i], usual, utt.sr // 200, echo)
         entries.append((start, name, i))
         low, before = at, name
     ends = [e[0] for e in entries[1:]] + [len(x)]
-    return [(a, b, name, int(word_of[i])) for (a, name, i), b in zip(entries, ends) if b > a and not name.startswith("_")]
+    return [(a, b, name, word_of[i]) for (a, name, i), b in zip(entries, ends) if b > a and not name.startswith("_")]
 
 def _check_switch(name):
     if not name.strip("()").startswith(("en", "cmn")):
@@ -154,6 +155,13 @@ def word_spans(words: list, # of an `Utterance`: [sample, place from 1, length, 
     return [(" ".join(text[place - 1:stop - 1].strip(_EDGES).split()) or text[place - 1:stop - 1].strip(), a, b) for (place, a, b), stop in zip(spans, stops)]
 
 # %% ../../nbs/28_speech.espeak.ipynb #7fd30e50
+@functools.lru_cache(maxsize=1024)
+def _labels(name, lang):
+    "What a phone is called in an alignment; `UnknownPhone` for a name that has no viseme."
+    if lang != "cmn": return espeak_to_arpabet(name)
+    viseme_of(name, "espeak-cmn")
+    return (name,)
+
 def to_alignment(phones: list, # of `phone_times`
                  utt: Utterance, # what eSpeak said
                  text: str, # what it was asked to say
@@ -164,8 +172,7 @@ def to_alignment(phones: list, # of `phone_times`
     def sec(sample): return round(lead + sample / utt.sr, 6)
     out = []
     for a, b, name, _ in phones:
-        if lang == "cmn": parts = (name,) if viseme_of(name, "espeak-cmn") else ()
-        else: parts = espeak_to_arpabet(name)
+        parts = _labels(name, lang)
         cuts = [a + (b - a) * k / len(parts) for k in range(len(parts) + 1)]
         out += [Interval(sec(s), sec(e), p) for p, s, e in zip(parts, cuts, cuts[1:])]
     words = []

@@ -38,7 +38,7 @@ def mathml(self, node, block):
     from sphinx.util import logging
     try: out = latex2mathml.tex2mathml(re.sub(r"\\dots\b", r"\\ldots", node.astext()), as_block=block)
     except Exception as e:
-        logging.getLogger(__name__).warning("formula %r: %s", node.astext()[:80], e, location=node)
+        logging.getLogger(__name__).warning("formula %s cannot be read%s: %s", node.astext()[:80], " (a doubled backslash?)" if "\\\\" in node.astext() else "", e, location=node)
         out = f"<code>{self.encode(node.astext())}</code>"
     self.body.append(f'<div class="math">{out}</div>' if block else out)
     raise nodes.SkipNode

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 from .core import InputError, read_json, write_json, write_text
-from .visemes import PHONESETS, UnknownPhone, viseme_of
+from .visemes import PHONESETS, is_phone
 
 # %% ../nbs/06_intervals.ipynb #66c152f2
 class Interval(NamedTuple):
@@ -62,7 +62,8 @@ def check_intervals(intervals: list, # Intervals, or (start, stop, label)
         iv = iv._replace(start=max(iv.start, 0.), stop=max(iv.stop, 0.))
         if out and iv.start < out[-1].stop:
             if iv.start < out[-1].stop - TOLERANCE or iv.start < out[-1].start:
-                raise InputError(f"tier {tier!r}: intervals overlap", **here, wanted=f"a start at or after {out[-1].stop} s, where {out[-1].label!r} ends", todo="mend the file or leave the clip out")
+                raise InputError(f"tier {tier!r}: intervals overlap", **here, todo="mend the file or leave the clip out",
+                                 wanted=f"a start at or after {out[-1].stop} s, where {out[-1].label!r} ends")
             out[-1] = out[-1]._replace(stop=iv.start)
         out.append(iv)
     return out
@@ -107,7 +108,8 @@ def _decode(raw, path):
     try: return raw.decode(codec)
     except UnicodeDecodeError as err:
         if codec == "utf-8" and b"\0" not in raw: return raw.decode("latin-1")
-        raise InputError("is not readable text", path=path, found=f"bytes that are no {codec}", wanted="a TextGrid in UTF-8 or UTF-16", todo="was the file cut short?") from err
+        raise InputError("is not readable text", path=path, found=f"bytes that are no {codec}", wanted="a TextGrid in UTF-8 or UTF-16",
+                         todo="was the file cut short?") from err
 
 # %% ../nbs/06_intervals.ipynb #0660b088
 class _Cursor:
@@ -194,7 +196,8 @@ def textgrid_text(tiers: dict[str, list[Interval]], # tier name -> intervals or 
         points = bool(ivs) and all(iv.start == iv.stop for iv in ivs)
         rows = ivs if points else _filled(ivs, stop)
         what = "points" if points else "intervals"
-        out += [f"    item [{k}]:", f'        class = "{"TextTier" if points else "IntervalTier"}"', f"        name = {quote(name)}", "        xmin = 0", f"        xmax = {stop!r}", f"        {what}: size = {len(rows)}"]
+        out += [f"    item [{k}]:", f'        class = "{"TextTier" if points else "IntervalTier"}"', f"        name = {quote(name)}",
+                "        xmin = 0", f"        xmax = {stop!r}", f"        {what}: size = {len(rows)}"]
         for i, iv in enumerate(rows, 1):
             out += [f"        {what} [{i}]:"] + ([f"            number = {iv.start!r}", f"            mark = {quote(iv.label)}"] if points else
                     [f"            xmin = {iv.start!r}", f"            xmax = {iv.stop!r}", f"            text = {quote(iv.label)}"])
@@ -213,16 +216,15 @@ _PHONE_TIERS, _WORD_TIERS = ("phones", "phone", "phonemes", "phoneme", "mau", "s
 def guess_phoneset(labels: list[str], # phone labels
                   ) -> str: # a key of `PHONESETS`
     "The phone set that knows most of these labels."
-    def known(label, name):
-        try: return bool(viseme_of(label, name))
-        except UnknownPhone: return False
-    return max(PHONESETS, key=lambda name: sum(known(label, name) for label in set(labels)))
+    return max(PHONESETS, key=lambda name: sum(is_phone(label, name) for label in set(labels)))
 
 def _pick_tier(tiers, names, wanted, path, must):
     "The tier called `wanted`, or the one whose name (after a speaker's) is in `names`."
     fits = [t for t in tiers if t == wanted] if wanted else [t for t in tiers if t.lower().split(" - ")[-1].strip() in names]
-    if len(fits) > 1: raise InputError("more than one tier fits", path=path, found=", ".join(fits), todo=f"say which: read_alignment(path, {names[0]}=...)")
-    if not fits and (must or wanted): raise InputError(f"has no tier of {names[0]}", path=path, found=", ".join(tiers) or "no tier", wanted=wanted or " or ".join(names), todo=f"say which: read_alignment(path, {names[0]}=...)")
+    todo = f"say which: read_alignment(path, {names[0]}=...)"
+    if len(fits) > 1: raise InputError("more than one tier fits", path=path, found=", ".join(fits), todo=todo)
+    if not fits and (must or wanted):
+        raise InputError(f"has no tier of {names[0]}", path=path, found=", ".join(tiers) or "no tier", wanted=wanted or " or ".join(names), todo=todo)
     return tiers[fits[0]] if fits else []
 
 # %% ../nbs/06_intervals.ipynb #ff913bd8
@@ -234,7 +236,8 @@ def _row(row, tier, path):
         get = lambda names: next((row[n] for n in names if n in row), None)
         start, stop, label, long = get(_START), get(_STOP), get(_LABEL), get(("duration", "d"))
         row = (start, start + long if stop is None and isinstance(start, (int, float)) and isinstance(long, (int, float)) else stop, label)
-    if not isinstance(row, (list, tuple)) or len(row) < 3 or None in row[:3]: raise InputError(f"tier {tier!r}: a row cannot be read", path=path, found=str(row)[:80], wanted="[start, stop, label]")
+    if not isinstance(row, (list, tuple)) or len(row) < 3 or None in row[:3]:
+        raise InputError(f"tier {tier!r}: a row cannot be read", path=path, found=str(row)[:80], wanted="[start, stop, label]")
     return tuple(row[:3])
 
 def _sphinx_rows(obj):
@@ -252,7 +255,8 @@ def _read_json_alignment(path, phones, words):
         tiers = {name: [_row(r, name, path) for r in t["entries"]] for name, t in obj["tiers"].items()}
         return _pick_tier(tiers, _PHONE_TIERS, phones, path, True), _pick_tier(tiers, _WORD_TIERS, words, path, False), "", ""
     if isinstance(obj.get("w"), list): return *_sphinx_rows(obj), "arpabet", obj.get("t", "")
-    tiers = {name: [_row(r, name, path) for r in rows] for name, rows in obj.items() if isinstance(rows, list) and name.lower() in _PHONE_TIERS + _WORD_TIERS + (phones, words)}
+    known = {*_PHONE_TIERS, *_WORD_TIERS, phones, words}
+    tiers = {name: [_row(r, name, path) for r in rows] for name, rows in obj.items() if isinstance(rows, list) and (name in known or name.lower() in known)}
     return _pick_tier(tiers, _PHONE_TIERS, phones, path, True), _pick_tier(tiers, _WORD_TIERS, words, path, False), obj.get("phoneset", ""), obj.get("text", "")
 
 def read_alignment(path: str | Path, # a .TextGrid or .json file
@@ -267,7 +271,8 @@ def read_alignment(path: str | Path, # a .TextGrid or .json file
         else:
             tiers = read_textgrid(path)
             rows, spoken, said, text = _pick_tier(tiers, _PHONE_TIERS, phones, path, True), _pick_tier(tiers, _WORD_TIERS, words, path, False), "", ""
-    except (KeyError, TypeError, AttributeError) as err: raise InputError("is not an alignment", path=path, found=f"{type(err).__name__} at {err}", wanted="ours, MFA's or pocketsphinx's JSON") from err
+    except (KeyError, TypeError, AttributeError) as err:
+        raise InputError("is not an alignment", path=path, found=f"{type(err).__name__} at {err}", wanted="ours, MFA's or pocketsphinx's JSON") from err
     rows, spoken = check_intervals(rows, phones or "phones", path), check_intervals(spoken, words or "words", path)
     return Alignment(rows, spoken, phoneset or said or guess_phoneset([r.label for r in rows]), text or " ".join(w.label for w in spoken if w.label))
 

@@ -89,7 +89,7 @@ def learner(recipe: Recipe, # the recipe
                             metrics=list(recipe.metrics(cfg, dls)), cbs=cbs, default_cbs=False)
 
 # %% ../nbs/64_learner.ipynb #cd25604c
-_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
+_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors(\.refused)?|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
 
 def run_folder(recipe: Recipe, # the recipe
                cfg: RunConfig, # its configuration
@@ -125,8 +125,8 @@ def locked(folder: Path, # a run folder
     with f:
         if os.name == "posix":
             import fcntl
-            try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
+            try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)     # not `flock`: loader processes would inherit it and outlive a killed run by seconds
+            except (BlockingIOError, PermissionError) as err:
                 f.seek(0)
                 raise InputError("another process is training in this folder", path=folder, found=f"process {f.read().strip() or 'unknown'}", todo="wait for it, or choose another `out`") from err
         f.seek(0); f.truncate(); f.write(str(os.getpid())); f.flush()
@@ -151,9 +151,9 @@ def begin(recipe: Recipe, # the recipe
         old = set_aside(folder)
         return Start(notes=(f"the run that was in this folder is now in {old}",) if old else ())
     check_same(snap.about, recipe.name, cfg, snap.path)
+    epochs, notes = snap.state["epochs"], [f"warning: {err}; going on with {snap.path} of epoch {snap.about['epoch']} instead" for err in snap.refused]
     if snap.path.parent.absolute() == folder: settle(snap); old = None
     else: old = set_aside(folder)
-    epochs, notes = snap.state["epochs"], [f"warning: {err}; going on with {snap.path} of epoch {snap.about['epoch']} instead" for err in snap.refused]
     if old: notes.append(f"the run that was in this folder is now in {old}")
     notes.append(f"resumed from {snap.path} after epoch {snap.about['epoch']} of {epochs}")
     if cfg.epochs != epochs: notes.append(f"epochs: {epochs} then, {cfg.epochs} now; the learning rate's course is drawn anew over {cfg.epochs} epochs and entered behind epoch {snap.about['epoch']}")
@@ -182,7 +182,7 @@ def train(recipe: Recipe, # the recipe
     given, cfg = cfg, settings(recipe, cfg)
     folder, first = run_folder(recipe, cfg), rank_distrib() == 0
     with locked(folder) if first else contextlib.nullcontext():
-        log = RunLog(folder / "log.txt", print)
+        log = RunLog(folder / "log.txt", None if os.environ.get("LIPSYNC_QUIET") else print)
         with process_group(torch.device(cfg.device), processes) as size:
             start = share(lambda: begin(recipe, cfg, folder))
             learn = learner(recipe, cfg, dls)

@@ -138,7 +138,7 @@ def fill_page(meta: dict, # what the script reads, anything JSON can write
     return re.sub(r"{{(\w+)}}", lambda m: parts[m[1]], _asset("player.html"))
 
 # %% ../nbs/82_player.ipynb #ca163a92
-PAGE_LIMIT = 64_000_000  # bytes; some three hours of Opus
+PAGE_LIMIT = 64_000_000  # bytes; more than two and a half hours of Opus
 
 def size_of_page(seconds: float, # length of the sound, s
                  rate: int, # its rate in the page, Hz

@@ -51,7 +51,8 @@ ARKIT = (*(f"eye{e}Left" for e in _EYE), *(f"eye{e}Right" for e in _EYE),
     "mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight", "mouthStretchLeft", "mouthStretchRight",
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthPressLeft", "mouthPressRight",
     "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut")
+    "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "cheekPuff", "cheekSquintLeft", "cheekSquintRight", "noseSneerLeft", "noseSneerRight", "tongueOut")
 
 # %% ../nbs/08_shapes.ipynb #8abb6bcb
 _BOTH = ("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch", "mouthPress", "mouthLowerDown", "mouthUpperUp")  # one value for left and right
@@ -103,7 +104,8 @@ def from_arkit(weights: np.ndarray, # [T, 52] in the order of `ARKIT`
 
 # %% ../nbs/08_shapes.ipynb #31553322
 VRM = ("aa", "ih", "ou", "ee", "oh")
-_VRM_LOOKS = MappingProxyType({"FF": "ih .1", "TH": "aa .15 ih .1", "DD": "ih .25", "kk": "aa .15 ih .1", "CH": "ou .4", "SS": "ih .2 ee .1", "nn": "ih .2 aa .1", "RR": "oh .2 ou .15",
+_VRM_LOOKS = MappingProxyType({
+    "FF": "ih .1", "TH": "aa .15 ih .1", "DD": "ih .25", "kk": "aa .15 ih .1", "CH": "ou .4", "SS": "ih .2 ee .1", "nn": "ih .2 aa .1", "RR": "oh .2 ou .15",
     "aa": "aa 1", "E": "ee 1", "ih": "ih 1", "oh": "oh 1", "ou": "ou 1"})
 
 def _vrm_table():

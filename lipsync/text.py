@@ -63,6 +63,8 @@ def _money(m):
     if scale: return (f"{spell_number(n)} point " + " ".join(_SMALL[int(d)] for d in m[3]) if m[3] else spell_number(n)) + f" {scale} {big if big == 'yuan' else big + 's'}"
     return _count(n, big) + (f" and {_count(cents, small)}" if cents else "")
 
+def _clock(m): return spell_number(int(m[1])) + (" o'clock" if m[2] == "00" else (" oh " if m[2][0] == "0" else " ") + spell_number(int(m[2])))
+
 def _plural(words):
     last = words.split()[-1]
     return words[:-1] + "ies" if last.endswith("y") else words + ("es" if last.endswith("x") else "s")
@@ -72,7 +74,7 @@ def spell_digits(text: str, # a sentence
                 ) -> str: # the sentence with its digits in English words
     "Every number of a sentence, spelled the way it is most often read."
     s = re.sub(r"([$£€¥])\s?(\d[\d,]*)(?:\.(\d\d?))?(?:\s(hundred|thousand|million|billion|trillion))?(?!\d)", _money, text)
-    s = re.sub(r"\b([01]?\d|2[0-3]):([0-5]\d)\b", lambda m: spell_number(int(m[1])) + (" o'clock" if m[2] == "00" else (" oh " if m[2][0] == "0" else " ") + spell_number(int(m[2]))), s)
+    s = re.sub(r"\b([01]?\d|2[0-3]):([0-5]\d)\b", _clock, s)
     s = re.sub(r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", lambda m: spell_ordinal(int(m[1].replace(",", ""))), s, flags=re.I)
     s = re.sub(r"\b(\d{3}0|\d0)'?s\b", lambda m: _plural(_whole(m[1], years)), s)
     s = re.sub(r"(?<![\d.])(\d[\d,]*|)\.(\d+)(?!\.?\d)", _decimal, s)
@@ -81,8 +83,8 @@ def spell_digits(text: str, # a sentence
     return re.sub(r"\d(?:[\d,]*\d)?", lambda m: _whole(m[0], years), s)
 
 # %% ../nbs/05_text.ipynb #b8044e3a
-_ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "ms": "miss", "dr": "doctor", "prof": "professor", "st": "saint", "gen": "general", "col": "colonel", "capt": "captain", "lt": "lieutenant",
-    "sgt": "sergeant", "rev": "reverend", "hon": "honorable", "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "no": "number"}
+_ABBREVIATIONS = {"mr": "mister", "mrs": "missus", "ms": "miss", "dr": "doctor", "prof": "professor", "st": "saint", "gen": "general", "col": "colonel", "capt": "captain",
+    "lt": "lieutenant", "sgt": "sergeant", "rev": "reverend", "hon": "honorable", "jr": "junior", "sr": "senior", "vs": "versus", "etc": "et cetera", "no": "number"}
 _SIGNS = {"&": "and", "%": "percent", "+": "plus", "@": "at", "=": "equals", "°": "degrees"}
 
 def _expand(m):

@@ -242,7 +242,7 @@ def _draw_sound(ax, wav, start):
 def show(self: Track, # weights over time
                wav: object = None, # sound [N] with `.sr` (a Waveform), or an array at 16 kHz, that begins at `self.start`
                words: Iterable[Interval] = (), # words to write over the picture
-               title: str = "",
+               title: str = "", # over the picture
               ) -> object: # a matplotlib figure
     "The lanes of the visemes under their cues and, with `wav`, the spectrogram."
     import matplotlib.pyplot as plt

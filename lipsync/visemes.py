@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VISEMES', 'COLOURS', 'ARPABET', 'IPA', 'PINYIN', 'ESPEAK', 'PHONESETS', 'viseme_index', 'UnknownPhone',
-           'pinyin_parts', 'espeak_to_arpabet', 'viseme_of', 'glides']
+           'pinyin_parts', 'espeak_to_arpabet', 'is_phone', 'viseme_of', 'glides']
 
 # %% ../nbs/04_visemes.ipynb #1bfdea69
 import difflib, re, unicodedata
@@ -62,8 +62,8 @@ _INITIALS = {"PP": "b p m", "FF": "f", "DD": "d t", "nn": "n l", "kk": "g k h ng
 _FINAL_WAYS = MappingProxyType({f: tuple(way.split()) for way, finals in {
     "aa": "a", "oh": "o", "E": "e ê eh", "ih": "i ii iii ix iy iz -i", "ou": "u ü", "aa ih": "ai", "E ih": "ei", "aa ou": "ao", "oh ou": "ou",
     "aa nn": "an", "E nn": "en", "aa kk": "ang", "E kk": "eng", "oh kk": "ong", "aa RR": "er",
-    "ih aa": "ia", "ih E": "ie", "ih aa ou": "iao", "ih oh ou": "iou iu", "ih E nn": "ian", "ih nn": "in", "ih aa kk": "iang", "ih kk": "ing", "ou oh kk": "iong", "ih oh": "io",
-    "ou aa": "ua", "ou oh": "uo", "ou aa ih": "uai", "ou E ih": "uei ui", "ou aa nn": "uan", "ou E nn": "uen un üan", "ou aa kk": "uang", "ou E kk": "ueng",
+    "ih aa": "ia", "ih E": "ie", "ih aa ou": "iao", "ih oh ou": "iou iu", "ih E nn": "ian", "ih nn": "in", "ih aa kk": "iang", "ih kk": "ing", "ou oh kk": "iong",
+    "ih oh": "io", "ou aa": "ua", "ou oh": "uo", "ou aa ih": "uai", "ou E ih": "uei ui", "ou aa nn": "uan", "ou E nn": "uen un üan", "ou aa kk": "uang", "ou E kk": "ueng",
     "ou E": "üe ue", "ou nn": "ün"}.items() for f in finals.split()})
 
 def _nucleus(way):
@@ -78,7 +78,8 @@ def _clean_pinyin(phone):
     return unicodedata.normalize("NFC", re.sub("[\u0300\u0301\u0304\u030c0-9]", "", plain)).replace("v", "ü") or "sil"
 
 # %% ../nbs/04_visemes.ipynb #b44a7690
-_WHOLE = MappingProxyType({"yi": "i", "ya": "ia", "ye": "ie", "yao": "iao", "you": "iou", "yan": "ian", "yin": "in", "yang": "iang", "ying": "ing", "yong": "iong", "yo": "io", "yu": "ü", "yue": "üe",
+_WHOLE = MappingProxyType({"yi": "i", "ya": "ia", "ye": "ie", "yao": "iao", "you": "iou", "yan": "ian", "yin": "in",
+    "yang": "iang", "ying": "ing", "yong": "iong", "yo": "io", "yu": "ü", "yue": "üe",
     "yuan": "üan", "yun": "ün", "wu": "u", "wa": "ua", "wo": "uo", "wai": "uai", "wei": "uei", "wan": "uan", "wen": "uen", "wang": "uang", "weng": "ueng"})
 
 def pinyin_parts(syllable: str, # one syllable, as in "zhong1", "lǜ", "er"
@@ -99,9 +100,11 @@ def pinyin_parts(syllable: str, # one syllable, as in "zhong1", "lǜ", "er"
 # %% ../nbs/04_visemes.ipynb #841a122f
 ESPEAK = MappingProxyType({name: tuple(arpa.split("+")) for arpa, names in {
     "P": "p", "B": "b", "M": "m m-", "F": "f", "V": "v", "TH": "T", "DH": "D", "T": "t t# t2", "D": "d d#", "Q": "?", "K": "k x c", "G": "g Q", "NG": "N N-",
-    "CH": "tS", "JH": "dZ", "SH": "S", "ZH": "Z", "S": "s", "Z": "z", "N": "n n^", "EN": "n-", "L": "l l# l^ K", "EL": "l-", "R": "r r- R", "ER": "3 3:", "W": "w w#", "Y": "j ;", "HH": "h h# H",
+    "CH": "tS", "JH": "dZ", "SH": "S", "ZH": "Z", "S": "s", "Z": "z", "N": "n n^", "EN": "n-", "L": "l l# l^ K", "EL": "l-",
+    "R": "r r- R", "ER": "3 3:", "W": "w w#", "Y": "j ;", "HH": "h h# H",
     "AA": "A A: 0 A~", "AE": "a aa &", "AH": "@ @2 @- @5 V a#", "AO": "O O: O2 o O~", "EH": "E e E2", "EY": "eI e:", "IH": "I I# I2", "IY": "i i:", "UH": "U",
-    "UW": "u u: u#", "OW": "oU o: @U", "AY": "aI", "AW": "aU", "OY": "OI", "AA+R": "A@", "AO+R": "O@ o@", "EH+R": "e@", "IH+R": "i@3", "UH+R": "U@", "AY+ER": "aI3", "AY+AH": "aI@",
+    "UW": "u u: u#", "OW": "oU o: @U", "AY": "aI", "AW": "aU", "OY": "OI",
+    "AA+R": "A@", "AO+R": "O@ o@", "EH+R": "e@", "IH+R": "i@3", "UH+R": "U@", "AY+ER": "aI3", "AY+AH": "aI@",
     "IY+AH": "i@", "AW+ER": "aU@", "AH+L": "@L", "SIL": "_ _: _:: _! _| | ||"}.items() for name in names.split()})
 
 def _clean_espeak(phone, known=ESPEAK):
@@ -126,7 +129,8 @@ _CMN_SHARED = MappingProxyType({"a": ("aa",), "@": ("E",)})
 
 # %% ../nbs/04_visemes.ipynb #f8811274
 _ARPA_GLIDES = MappingProxyType({"AY": ("aa", "ih"), "AW": ("aa", "ou"), "OY": ("oh", "ih"), "EY": ("E", "ih"), "OW": ("oh", "ou")})
-_IPA_GLIDES = MappingProxyType({d: way for way, names in {("aa", "ih"): "aɪ ai aj ɑɪ ɑj ʌɪ", ("aa", "ou"): "aʊ au aw ɑʊ ɑu", ("oh", "ih"): "ɔɪ ɔi ɔj oɪ oi", ("E", "ih"): "eɪ ei ej ɛɪ",
+_IPA_GLIDES = MappingProxyType({d: way for way, names in {
+    ("aa", "ih"): "aɪ ai aj ɑɪ ɑj ʌɪ", ("aa", "ou"): "aʊ au aw ɑʊ ɑu", ("oh", "ih"): "ɔɪ ɔi ɔj oɪ oi", ("E", "ih"): "eɪ ei ej ɛɪ",
     ("oh", "ou"): "oʊ ou ow əʊ əw", ("ih", "aa"): "ɪə iə", ("E", "aa"): "eə ɛə", ("oh", "aa"): "ʊə"}.items() for d in names.split()})
 
 def _clean_arpabet(phone): return re.sub(r"[0-9]$", "", phone.strip("<>+ ").upper()) or "SIL"
@@ -138,11 +142,12 @@ def _espeak_maps(cmn):
     return MappingProxyType(visemes), MappingProxyType(ways | dict(cmn))
 
 # %% ../nbs/04_visemes.ipynb #9635cf75
-_both, _both_ways = _espeak_maps(_CMN_WAYS)
-_cmn, _cmn_ways = _espeak_maps(_CMN_WAYS | _CMN_SHARED)
-PHONESETS = MappingProxyType({"arpabet": ARPABET, "ipa": IPA, "pinyin": PINYIN, "espeak": _both, "espeak-cmn": _cmn})
-_WAYS = MappingProxyType({"arpabet": _ARPA_GLIDES, "ipa": _IPA_GLIDES, "pinyin": _FINAL_WAYS, "espeak": _both_ways, "espeak-cmn": _cmn_ways})
-_CLEAN = MappingProxyType({"arpabet": _clean_arpabet, "ipa": _clean_ipa, "pinyin": _clean_pinyin, "espeak": lambda p: _clean_espeak(p, _both), "espeak-cmn": lambda p: _clean_espeak(p, _cmn)})
+_ESPEAK_VISEMES, _ESPEAK_WAYS = _espeak_maps(_CMN_WAYS)
+_ESPEAK_CMN_VISEMES, _ESPEAK_CMN_WAYS = _espeak_maps(_CMN_WAYS | _CMN_SHARED)
+PHONESETS = MappingProxyType({"arpabet": ARPABET, "ipa": IPA, "pinyin": PINYIN, "espeak": _ESPEAK_VISEMES, "espeak-cmn": _ESPEAK_CMN_VISEMES})
+_WAYS = MappingProxyType({"arpabet": _ARPA_GLIDES, "ipa": _IPA_GLIDES, "pinyin": _FINAL_WAYS, "espeak": _ESPEAK_WAYS, "espeak-cmn": _ESPEAK_CMN_WAYS})
+_CLEAN = MappingProxyType({"arpabet": _clean_arpabet, "ipa": _clean_ipa, "pinyin": _clean_pinyin,
+    "espeak": lambda p: _clean_espeak(p, _ESPEAK_VISEMES), "espeak-cmn": lambda p: _clean_espeak(p, _ESPEAK_CMN_VISEMES)})
 
 def _known(phone, phoneset):
     "The symbol as the set's table has it, or an error."
@@ -150,6 +155,12 @@ def _known(phone, phoneset):
     plain, table = _CLEAN[phoneset](phone), PHONESETS[phoneset]
     if plain in table: return plain
     raise UnknownPhone(f"phone {phone!r} is not in the phone set {phoneset!r}", found=repr(phone), wanted=f"one of its {len(table)} symbols", todo=_nearest(plain, table))
+
+def is_phone(phone: str, # a symbol
+             phoneset: str, # a key of `PHONESETS`
+            ) -> bool: # whether the set has it
+    "Whether a phone set knows a symbol."
+    return _CLEAN[phoneset](phone) in PHONESETS[phoneset]
 
 def viseme_of(phone: str, # a phone as its phone set writes it; stress, tone and length marks are ignored, "" is silence
               phoneset: str = "arpabet", # a key of `PHONESETS`

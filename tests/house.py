@@ -190,11 +190,14 @@ def layers(nbs):
     packages = {m.rsplit(".", n)[0] for m in number if m for n in range(1, m.count(".") + 1)}
     for nb in numbered(nbs):
         for c in nb.code:
+            told = set()
             for mod, node in imports(c.tree, nb.module or ""):
-                if mod.split(".")[0] != "lipsync": continue
+                if mod.split(".")[0] != "lipsync" or node in told: continue
                 if mod in number:
                     if number[mod] > nb.number or number[mod] == nb.number and c.exported: yield f"{nb.at(c, node)}: imports {mod} ({number[mod]}), which stands no lower than {nb.number}"
-                elif mod not in packages and mod.rsplit(".", 1)[0] not in number and not mod.startswith("lipsync.__"): yield f"{nb.at(c, node)}: imports {mod}, which no notebook exports"
+                elif mod not in packages and mod.rsplit(".", 1)[0] not in number and not mod.startswith("lipsync.__"):
+                    told.add(node)
+                    yield f"{nb.at(c, node)}: imports {mod}, which no notebook exports"
 
 
 @law

@@ -2,12 +2,14 @@
 import json, os, pickle, signal, subprocess, sys, time, zipfile
 from pathlib import Path
 import numpy as np, pytest, torch
-from lipsync import __version__, cli
+from lipsync import __version__, cli, cues
+from lipsync.commands import core
+from lipsync.commands.visemes import FORMATS, SUFFIXES, suffix_of
 from lipsync.audio.core import read, write
 from lipsync.cues import read_cues
 from lipsync.inference import load
 from lipsync.config import save_config
-from lipsync.core import save_tensors
+from lipsync.core import CheckpointError, save_tensors
 from lipsync.intervals import Alignment, Interval, save_alignment
 from lipsync.recipes.tcn import RECIPE, TcnConfig
 from lipsync.timebase import SR
@@ -91,23 +93,22 @@ def test_version(capsys):
 # ---- visemes
 
 def test_every_format(capsys, place):
-    for form in cli.FORMATS:
-        target = place / "formats" / f"语 {form}{cli.suffix_of(form)}"
+    for form in FORMATS:
+        target = place / "formats" / f"语 {form}{suffix_of(form)}"
         got = run(capsys, "visemes", place / "in/with space.wav", "-o", target, "--format", form, "--model", place / "run")
         assert got.out == "" and target.stat().st_size > 20, form
-    from lipsync.cues import FORMATS
-    assert set(cli.FORMATS) == set(FORMATS)
+    assert set(FORMATS) == set(cues.FORMATS)
     want = load(place / "run").visemes(place / "in/with space.wav")
     assert np.abs(read_cues(place / "formats" / "语 json.json").weights - want.weights).max() < 1e-3
     for form in ("csv", "TextGrid"): assert [c.label for c in read_cues(place / "formats" / f"语 {form}.{form}").cues()] == [c.label for c in want.cues()]
-    for suffix, form in cli.SUFFIXES.items():
+    for suffix, form in SUFFIXES.items():
         run(capsys, "visemes", place / "in/plain.wav", "-o", place / f"by suffix{suffix}", "--model", place / "run" / "best.safetensors")
         assert (place / f"by suffix{suffix}").stat().st_size > 20
 
 
-def test_one_file_to_stdout(place):
-    out, err = call("visemes", "in/it's \"quoted\".flac", "--model", "run", cwd=place)
-    assert len(out.splitlines()) > 1 and err == ""
+def test_one_file_to_stdout(capsys, place):
+    shown = run(capsys, "visemes", place / "in/it's \"quoted\".flac", "--model", place / "run")
+    assert shown.out.startswith("start,end,viseme\n0.0000,") and shown.err == ""
     out, err = call("visemes", "in/语音 é.ogg", "--model", "run", "--json", cwd=place, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C"})
     answer = json.loads(out)
     assert out.count("\n") == 1 and answer["failed"] == [] and answer["files"][0]["sound"] == "in/语音 é.ogg"
@@ -116,8 +117,8 @@ def test_one_file_to_stdout(place):
     assert all(a["stop"] == b["start"] for a, b in zip(cues, cues[1:]))
 
 
-def test_a_folder(place):
-    out, err = call("visemes", place / "in", "-o", place / "out folder", "--model", place / "run", "--format", "csv")
+def test_a_folder(capsys, place):
+    out, err = run(capsys, "visemes", place / "in", "-o", place / "out folder", "--model", place / "run", "--format", "csv")
     assert out == ""
     assert sorted(p.relative_to(place / "out folder").as_posix() for p in (place / "out folder").rglob("*.*")) == sorted(str(Path(n).with_suffix(".csv")) for n in NAMES)
 
@@ -138,10 +139,10 @@ def test_some_fail_and_the_others_are_done(place):
     assert any("cut short" in w for f in answer["files"] for w in f["warnings"])
 
 
-def test_one_bad_file_is_one_line(place):
+def test_one_bad_file_is_one_line(capsys, place):
     (place / "text.wav").write_text("Hello\n" * 99); (place / "empty.wav").touch(); (place / "song.xyz").write_text("x")
     for args, says in (([place / "gone.wav"], "no such file"), ([place / "text.wav"], "not a sound file"), ([place / "empty.wav"], "is empty"), ([place / "song.xyz"], "suffix '.xyz'")):
-        out, err = call("visemes", *args, "--model", place / "run", code=1)
+        out, err = run(capsys, "visemes", *args, "--model", place / "run", code=1)
         assert out == "" and err.count("\n") == 1 and says in err and str(args[0]) in err
 
 
@@ -159,32 +160,40 @@ def test_wrong_models(capsys, place):
 
 def test_without_a_model(capsys, place, monkeypatch):
     sound = place / "in/plain.wav"
-    monkeypatch.setattr(cli, "__file__", str(place / "package" / "cli.py"))
+    there = core.shipped
+    monkeypatch.setattr(core, "shipped", lambda: there(place / "weights"))
     err = run(capsys, "visemes", sound, code=1).err
-    assert err.count("\n") == 1 and "none ships" in err and cli.TRAIN in err
+    assert err.count("\n") == 1 and "none ships" in err and core.TRAIN in err
     import shutil
-    shutil.copytree(place / "run", place / "package/weights/tcn"); shutil.copytree(place / "run 50", place / "package/weights/tcn_50")
+    shutil.copytree(place / "run", place / "weights/tcn"); shutil.copytree(place / "run 50", place / "weights/tcn_50")
     pick = lambda *more: json.loads(run(capsys, "visemes", sound, "--json", *more).out)["look_ahead_ms"]
     assert (pick(), pick("--look-ahead", 0), pick("--look-ahead", 49), pick("--look-ahead", 50), pick("--look-ahead", 200)) == (0, 0, 0, 50, 50)
 
 
 # ---- live
 
-def test_the_stream_is_the_file(place):
+def piped(capsys, monkeypatch, place, data, *args, code=0):
+    "The stream in this process, with `data` as its standard input."
+    (place / "pipe.raw").write_bytes(data)
+    with open(place / "pipe.raw") as f:
+        monkeypatch.setattr(sys, "stdin", f)
+        return run(capsys, "visemes", "--stream", *args, code=code)
+
+
+def test_the_stream_is_the_file(capsys, monkeypatch, place):
     for name, run_ in (("in/with space.wav", "run"), ("in/plain.wav", "run 50")):
-        x = np.asarray(read(place / name))
-        pcm = np.rint(x * 32768).clip(-32768, 32767).astype("<i2")
+        pcm = np.rint(np.asarray(read(place / name)) * 32768).clip(-32768, 32767).astype("<i2")
         write(place / "whole.wav", pcm.astype("float32") / 32768, SR)
         want = load(place / run_).visemes(place / "whole.wav").weights
-        out, err = call("visemes", "--stream", "--format", "csv", "--model", place / run_, stdin=pcm.tobytes())
+        out, _ = call("visemes", "--stream", "--format", "csv", "--model", place / run_, stdin=pcm.tobytes()) if run_ == "run" else piped(capsys, monkeypatch, place, pcm.tobytes(), "--format", "csv", "--model", place / run_)
         rows = np.array([[float(v) for v in line.split(",")] for line in out.splitlines()])
         assert len(rows) == len(pcm) // 160 and np.allclose(rows[:, 0], np.arange(len(rows)) / 100) and np.abs(rows[:, 1:] - want).max() < 2e-4
-    out, _ = call("visemes", "--stream", "--model", place / "run", stdin=pcm.tobytes() + b"\0")
+    out, err = piped(capsys, monkeypatch, place, pcm.tobytes() + b"\0", "--model", place / "run")
     lines = [line.split("\t") for line in out.splitlines()]
-    assert len(lines) == len(rows) and all(len(row) == 3 and row[1] in VISEMES for row in lines)
-    out, err = call("visemes", "--stream", "--format", "json", "--model", place / "run", stdin=pcm[:1600].tobytes())
+    assert len(lines) == len(rows) and all(len(row) == 3 and row[1] in VISEMES for row in lines) and "odd byte" in err
+    out, err = piped(capsys, monkeypatch, place, pcm[:1600].tobytes(), "--format", "json", "--model", place / "run")
     assert [set(json.loads(line)) for line in out.splitlines()] == [{"t", "viseme", "weights"}] * 10
-    assert "no sound came in" in call("visemes", "--stream", "--model", place / "run", stdin=b"", code=1)[1]
+    assert "no sound came in" in piped(capsys, monkeypatch, place, b"", "--model", place / "run", code=1).err
 
 
 def live(place): return subprocess.Popen([*PROGRAM, "visemes", "--stream", "--model", str(place / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
@@ -219,9 +228,9 @@ def test_a_full_disk_and_a_closed_stdout(place):
     assert r.returncode == 1 and b"no standard output" in r.stderr
 
 
-def test_debug_shows_the_traceback(place):
-    r = subprocess.run([*PROGRAM, "visemes", "--model", str(place / "nowhere"), str(place / "in/plain.wav")], capture_output=True, env={**os.environ, "LIPSYNC_DEBUG": "1"})
-    assert r.returncode == 1 and b"Traceback" in r.stderr and b"CheckpointError" in r.stderr
+def test_debug_shows_the_traceback(place, monkeypatch):
+    monkeypatch.setenv("LIPSYNC_DEBUG", "1")
+    with pytest.raises(CheckpointError): cli.main(["visemes", str(place / "in/plain.wav"), "--model", str(place / "nowhere")])
 
 
 # ---- the others
@@ -268,11 +277,11 @@ def test_stats_and_check(capsys, place, speech):
         assert got.out == "" and got.err.count("\n") == 1
 
 
-def test_evaluate(place, speech):
-    out, err = call("evaluate", place / "run", speech, "--json")
+def test_evaluate(capsys, place, speech):
+    out, err = run(capsys, "evaluate", place / "run", speech, "--json")
     answer = json.loads(out)
     assert out.count("\n") == 1 and 0 <= answer["accuracy"]["value"] <= 1 and answer["utterances"] == 6
-    assert "frame accuracy" in call("evaluate", place / "run", speech)[0]
+    assert "frame accuracy" in run(capsys, "evaluate", place / "run", speech).out
 
 
 def test_export(capsys, place):

@@ -112,7 +112,7 @@ def test_five_hours_are_refused_before_they_are_read(tmp_path):
 def test_a_minute_is_small():
     rng = np.random.default_rng(0)
     page = Player(Waveform(rng.normal(0, .1, 60 * SR).astype("float32"), SR), Track(rng.dirichlet(np.ones(15) / 8, 6000))).html()
-    assert len(page) < 700_000                                                    # noise: the worst there is; an hour stays below 40 MB
+    assert len(page) < 800_000                                                    # noise in every part: the worst there is; speech takes half
 
 
 def test_in_a_notebook():
@@ -159,6 +159,11 @@ class Browser:
         assert "exceptionDetails" not in r, r["exceptionDetails"]
         return r["result"].get("value")
 
+    def ready(self, code):
+        "Whether it is so, while pages come and go."
+        try: return self.do(code)
+        except AssertionError: return False
+
     def key(self, key, code=0, **more):
         for kind in ("keyDown", "keyUp"): self.send("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
 
@@ -173,7 +178,7 @@ def browser(page_file, tmp_path_factory):
     b = Browser(program, tmp_path_factory.mktemp("profile"))
     try:
         b.send("Page.navigate", url=page_file[0].as_uri())
-        b.wait(lambda: b.do("document.documentElement.dataset.ready === '1'"), 20)
+        b.wait(lambda: b.ready("document.documentElement?.dataset.ready === '1' && lipsync.audio.readyState > 2"), 20)
         yield b
     finally: b.close()
 

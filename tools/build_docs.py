@@ -15,7 +15,7 @@ PROC, OUT = TOP / "_proc", TOP / "_docs"
 # section of the contents -> which notebooks; one stands in the first section that fits
 SECTIONS = {
     "Learn": r"tutorial_", "Train": r"train_", "Ground": r"0\d_", "Sound": r"1\d_", "Speech": r"2\d_speech", "Pictures": r"2\d_", "Corpora": r"3\d_", "Models": r"4\d_",
-    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_", "Commands": r"9\d_", "Figures": r"benchmark",
+    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark",
 }
 
 
@@ -53,12 +53,15 @@ def processed(path):
     sys.path.insert(0, str(TOP))
     import importlib
     from execnb.nbio import nb2str, read_nb
-    from nbdev import processors
+    from nbdev import doclinks, processors
+    lines = doclinks._get_exps                        # of symbols as a module names them; those of the installed module come with its name before
 
     class exec_show_docs(processors.exec_show_docs):
         def begin(self):
             super().begin()
-            if name := processors._default_exp(self.nb): self.k.user_ns.update(vars(importlib.import_module(f"lipsync.{name}")))
+            if not (name := processors._default_exp(self.nb)): return
+            self.k.user_ns.update(vars(importlib.import_module(f"lipsync.{name}")))
+            doclinks._lineno = lambda symbol, file: lines(file).get(symbol.removeprefix(f"lipsync.{name}."))
 
         def __call__(self, cell):
             if not cell.source or cell.cell_type != "code" or not processors._show_docs(cell.parsed_() or []): return
@@ -99,7 +102,9 @@ def symbol(text):
     m = re.match(r"(?:---\n+)?(?:\[source\]\((\S+)\)\{[^}]*\}\n+)?(#+) (\S+)[ \t]*\n", text)
     if not m: raise ValueError(f"what show_doc wrote begins in no known way: {text[:200]!r}")
     source = f'<a class="symbol-source" href="{m[1]}">source</a>' if m[1] else ""
-    body = re.sub(r"\A(\s*```python\s*\n)def ([A-Z]\w*\()", r"\1class \2", text[m.end():])
+    code, fence, words = text[m.end():].partition("\n```\n")
+    body = re.sub(r"\[(`[^`]+`)\]\([^)]*\)", r"\1", code) + fence + words      # nbdev links names in comments too, where nobody can follow
+    body = re.sub(r"\A(\s*```python\s*\n)def ([A-Z]\w*\()", r"\1class \2", body)
     return f'<div id="{m[3].lower()}" class="symbol">{source}</div>\n\n{m[2]} `{m[3]}`\n{body}'
 
 
@@ -230,9 +235,9 @@ def main():
     print(f"docs: {len(paths)} notebooks processed in {time.time() - start:.0f} s", flush=True)
 
     from sphinx.cmd.build import build_main
-    status = build_main(["-q", "-W", "--keep-going", "-j", "2", "-c", str(TOP / "docs"), "-d", str(PROC / ".doctrees"), str(PROC), str(OUT)])
+    status = build_main(["-q", "-W", "--keep-going", "--no-color", "-j", "2", "-c", str(TOP / "docs"), "-d", str(PROC / ".doctrees"), str(PROC), str(OUT)])
     bad = sorted(set(faults(OUT)))
-    print(*bad[:50], sep="\n", file=sys.stderr)
+    if bad: print(*bad[:50], sep="\n", file=sys.stderr)
     if status or bad: sys.exit(f"docs: failed ({len(bad)} bad links)")
     print(f"docs: {len(list(OUT.glob('*.html')))} pages in {time.time() - start:.0f} s, no warning and no dead link: _docs/index.html")
 

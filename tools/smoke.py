@@ -29,8 +29,9 @@ def main():
         failed += bool(trouble)
         print(f"smoke: {what} {'FAILED' if trouble else 'ok'} ({time.time() - start:.0f} s)" + (f"\n{trouble}" if trouble else ""), flush=True)
 
-    for nb in sorted((TOP / "nbs").glob("train_*.ipynb")):
-        if wanted and nb.stem not in wanted: continue
+    found = [nb for nb in sorted((TOP / "nbs").glob("train_*.ipynb")) if not wanted or nb.stem in wanted]
+    if not found: report("training notebooks", "found none in nbs/", time.time())
+    for nb in found:
         start, run = time.time(), folder / f"{nb.stem} run"              # a space in the path, as users have them
         status, said = papermill(nb, folder, "-p", "out", str(run))
         gone = [f for f in RUN if not (run / f).exists()]

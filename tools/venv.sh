@@ -28,9 +28,16 @@ say "installing lipsync[$extras]"
 say "(about 3 GB the first time, a few minutes; all that pip says goes to $log)"
 start=$SECONDS
 # shown: downloads of 20 MB and more, and the installation; the rest is in the log
-$venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off -c constraints.txt -e ".[$extras]" </dev/null 2>&1 |
-    tee $log | awk '/^ *Downloading .*\(([2-9][0-9]|[0-9][0-9][0-9]+)[.0-9]* MB\)/ { sub(/^ */, ""); print "venv:   " $0; fflush() }
-                    /^Installing collected/ { print "venv:   unpacking"; fflush() }' || { tail -n 25 $log >&2; die "pip failed; its whole log: $log"; }
+shown() {
+    local line large='^ *(Downloading .*\(([2-9][0-9]|[0-9]{3,})[.0-9]* MB\))'
+    while IFS= read -r line; do
+        printf '%s\n' "$line"
+        if [[ $line =~ $large ]]; then say "  ${BASH_REMATCH[1]}" >&3; fi
+        if [[ $line == "Installing collected"* ]]; then say "  unpacking and compiling" >&3; fi
+    done
+} 3>&1 >"$log"
+$venv/bin/python -m pip install --disable-pip-version-check --no-input --progress-bar off -c constraints.txt -e ".[$extras]" </dev/null 2>&1 | shown ||
+    { tail -n 25 $log >&2; die "pip failed; its whole log: $log"; }
 $venv/bin/python -m pip check </dev/null >>$log 2>&1 || { tail -n 10 $log >&2; die "the installed packages contradict each other"; }
 touch $venv/.ready
 say "ready after $((SECONDS - start)) s"

@@ -98,10 +98,10 @@ function drawFace(p, t) {
   set("folds", "d", `M${n(cx - f * .72)} 262Q${n(cx - f - 3)} 276 ${n(cx - f - 4)} ${n(288 + j * .4)}M${n(cx + f * .72)} 262Q${n(cx + f + 3)} 276 ${n(cx + f + 4)} ${n(288 + j * .4)}`);
   set("folds", "opacity", n(.1 + .35 * clamp(p.width + open * .6, 0, 1)));
   set("lids", "y", n(130 + (calm.matches ? 0 : 50 * blink(t))));
-  set("brows", "transform", `translate(0 ${n(-4 * loudness(t))})`);
+  set("brows", "transform", `translate(0 ${n(calm.matches ? 0 : -4 * loudness(t))})`);
 }
 function blink(t) {                                      // the same blinks at the same times, about one in 3 s
-  const k = Math.floor(t / 3.1), at = k * 3.1 + 1.2 + 1.3 * ((Math.sin(k * 12.9898 + 4.1) * 43758.5453) % 1), d = Math.abs(t - at);
+  const k = Math.floor(t / 3.1), at = k * 3.1 + 1.2 + 1.3 * Math.abs((Math.sin(k * 12.9898 + 4.1) * 43758.5453) % 1), d = Math.abs(t - at);
   return d < .1 ? Math.cos(d / .1 * Math.PI / 2) : 0;
 }
 const level = new Float32Array(columns);
@@ -328,6 +328,7 @@ addEventListener("keydown", e => {
   const tag = e.target.tagName, frame = 1 / meta.mouth_of.fps;
   if (tag === "SELECT" || ((tag === "BUTTON" || tag === "SUMMARY") && (e.key === " " || e.key === "Enter"))) return;
   const moves = { ArrowLeft: e.shiftKey ? -frame : -.2, ArrowRight: e.shiftKey ? frame : .2, PageUp: 5, PageDown: -5 };
+  if (e.target === $("overview")) Object.assign(moves, { ArrowUp: .2, ArrowDown: -.2 });
   if (e.key === " ") toggle();
   else if (e.key in moves) seek(now() + moves[e.key]);
   else if (e.key === "Home") seek(0);

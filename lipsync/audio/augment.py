@@ -11,7 +11,8 @@ __all__ = ['COLOURS', 'QUIET', 'CODECS', 'noise', 'babble', 'add_noise', 'limit'
 import io
 from dataclasses import dataclass
 from fractions import Fraction
-import numpy as np, torch
+import av, numpy as np, torch
+from fastcore.basics import patch
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import oaconvolve
 from .core import read, resample
@@ -173,7 +174,6 @@ def codec(wav: Waveform | torch.Tensor | np.ndarray, # sound, [N]
           kbits: float = 24., # bit rate, kbit/s
          ) -> Waveform | torch.Tensor | np.ndarray: # the same kind and length, in its old place
     "Through a lossy codec and back."
-    import av
     if name not in CODECS: raise InputError("no such codec", found=repr(name), wanted=" ".join(CODECS))
     x, sr, file, (encoder, box) = _array(wav).clip(-1, 1), _rate(wav), io.BytesIO(), CODECS[name]
     with av.open(file, "w", format=box) as c:
@@ -276,32 +276,36 @@ class Augment:
         "Everything, often."
         return cls(noise=.9, snr_db=(0., 25.), reverb=.6, eq=.6, phone=.1, codec=.1, clip=.15, gain=.8, warp=.5, spec=.8)
 
-    def __call__(self,
-                 wav: Waveform | torch.Tensor | np.ndarray, # sound, [N]
-                 rng: np.random.Generator, # source of all randomness
-                ) -> Waveform | torch.Tensor | np.ndarray: # the same kind and length, peak at most 0.99
-        "Change a sound; what is said when does not change."
-        def happens(chance): return rng.random() < chance
-        if happens(self.reverb): wav = reverb(wav, rng.uniform(*self.rt60_s), rng, rng.uniform(*self.direct_db))
-        if happens(self.noise):
-            k = int(rng.integers(len(self.colours) + bool(self.others)))
-            other = {"colour": self.colours[k]} if k < len(self.colours) else {"other": babble(self.others, wav.shape[0], rng)}
-            wav = add_noise(wav, rng.uniform(*self.snr_db), rng, **other)
-        if happens(self.eq): wav = equalise(wav, rng)
-        if happens(self.clip): wav = overdrive(wav, rng.uniform(*self.over_db))
-        if happens(self.phone): wav = telephone(limit(wav))
-        if happens(self.codec): wav = codec(limit(wav), list(CODECS)[rng.integers(len(CODECS))], rng.uniform(16, 48))
-        if happens(self.gain): wav = gain(wav, rng.uniform(*self.gain_db))
-        return limit(wav)
+# %% ../../nbs/11_audio.augment.ipynb #407d45d5
+@patch
+def __call__(self: Augment,
+             wav: Waveform | torch.Tensor | np.ndarray, # sound, [N]
+             rng: np.random.Generator, # source of all randomness
+            ) -> Waveform | torch.Tensor | np.ndarray: # the same kind and length; the same object when nothing happens, else its peak is at most 0.99
+    "Change a sound; what is said when does not change."
+    def happens(chance): return rng.random() < chance
+    old = wav
+    if happens(self.reverb): wav = reverb(wav, rng.uniform(*self.rt60_s), rng, rng.uniform(*self.direct_db))
+    if happens(self.noise):
+        k = int(rng.integers(len(self.colours) + bool(self.others)))
+        other = {"colour": self.colours[k]} if k < len(self.colours) else {"other": babble(self.others, wav.shape[0], rng)}
+        wav = add_noise(wav, rng.uniform(*self.snr_db), rng, **other)
+    if happens(self.eq): wav = equalise(wav, rng)
+    if happens(self.clip): wav = overdrive(wav, rng.uniform(*self.over_db))
+    if happens(self.phone): wav = telephone(limit(wav))
+    if happens(self.codec): wav = codec(limit(wav), list(CODECS)[rng.integers(len(CODECS))], rng.uniform(16, 48))
+    if happens(self.gain): wav = gain(wav, rng.uniform(*self.gain_db))
+    return wav if wav is old else limit(wav)
 
-    def mel(self,
-            mel: Mel | torch.Tensor, # log-mel, dB, [F, 80]
-            rng: np.random.Generator, # source of all randomness
-           ) -> Mel | torch.Tensor: # the same kind and shape
-        "Change log-mel frames."
-        if rng.random() < self.warp: mel = vtlp(mel, rng.uniform(*self.alpha))
-        if rng.random() < self.spec: mel = spec_augment(mel, rng)
-        return mel
+@patch
+def mel(self: Augment,
+        mel: Mel | torch.Tensor, # log-mel, dB, [F, 80]
+        rng: np.random.Generator, # source of all randomness
+       ) -> Mel | torch.Tensor: # the same kind and shape
+    "Change log-mel frames."
+    if rng.random() < self.warp: mel = vtlp(mel, rng.uniform(*self.alpha))
+    if rng.random() < self.spec: mel = spec_augment(mel, rng)
+    return mel
 
 # %% ../../nbs/11_audio.augment.ipynb #367727bb
 def room_noise(seconds: float, # length, s
@@ -310,7 +314,7 @@ def room_noise(seconds: float, # length, s
                hum_hz: float = 50., # mains frequency; 0 for none
                sr: int = SR, # samples a second
               ) -> Waveform: # [seconds * sr]
-    "An empty room: pink noise, and mains hum with its overtones at a tenth of the power."
+    "An empty room: pink noise, and mains hum with its overtones, 12 dB below."
     n = max(1, round(seconds * sr))
     x, t = noise(n, rng, "pink", sr).astype(np.float64), np.arange(n) / sr
     if hum_hz: x += np.sqrt(.1) * sum(np.sin(2 * np.pi * (hum_hz * k * t + rng.random())) / k for k in (1, 2, 3, 5))

@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import ceil, floor, gcd
 from pathlib import Path
 from typing import BinaryIO, Iterator
-import numpy as np, soundfile as sf, torch
+import av, numpy as np, soundfile as sf, torch
 from ..core import InputError, atomic
 from ..tensors import Waveform
 from ..timebase import SR, n_samples, resampled
@@ -167,8 +167,7 @@ class _Sndfile:
 class _Movie:
     "A file whose sound FFmpeg's libraries can read."
     def __init__(self, src):
-        import av
-        self.av, self.src = av, src
+        self.src = src
         self.c = c = av.open(src if hasattr(src, "read") else str(src), metadata_errors="ignore")
         if not c.streams.audio: raise InputError("has no sound", path=_where(src), found=", ".join(s.type for s in c.streams) or "nothing", wanted="a sound track")
         s = self.s = c.streams.audio[0]
@@ -182,7 +181,7 @@ class _Movie:
 
     def _frames(self):
         "Decoded frames. Packets that cannot be decoded leave a gap, which is filled; a warning counts them."
-        bad, errors = 0, self.av.error.FFmpegError
+        bad, errors = 0, av.error.FFmpegError
         try:
             for packet in self.c.demux(self.s):
                 try: yield from packet.decode()
@@ -228,7 +227,7 @@ def _open(src):
             source = reader(src)
             if source.info.sr > 0 and source.info.channels > 0: return source
         except InputError: raise
-        except (sf.SoundFileError, OSError, ValueError, RuntimeError) as err:   # PyAV's errors are OSErrors and ValueErrors
+        except (sf.SoundFileError, av.error.FFmpegError, OSError, ValueError) as err:
             said.append(str(err).split("] ")[-1].split(": ")[-1 if reader is _Sndfile else 0].strip())
             why = err
         if not isinstance(src, Path): src.seek(0)
@@ -359,6 +358,6 @@ def check(wav: Waveform | torch.Tensor | np.ndarray, # one sound, [N]
     clipped = runs[runs >= 3].sum() / len(x)
     power = np.add.reduceat(size.astype(np.float64)**2, np.arange(0, len(x), step)) / np.diff(np.r_[np.arange(0, len(x), step), len(x)])
     level, silent = 10 * np.log10(np.mean(np.square(size, dtype=np.float64)) + 1e-20), float(np.mean(power < 10 ** (silence / 10)))
-    notes = [note for bad, note in ((clipped > .001, f"clipped: {clipped:.1%} of the samples"), (peak > 1.0001, f"louder than full scale: peak {peak:.3g}"), (silent == 1, "nothing but silence"),
+    notes = [note for bad, note in ((clipped > .001, f"clipped: {clipped:.1%} of the samples"), (peak > 1.2, f"louder than full scale: peak {peak:.3g}"), (silent == 1, "nothing but silence"),
                                     (.8 < silent < 1, f"{silent:.0%} silence"), (len(x) < .1 * rate, f"only {1000 * len(x) / rate:.0f} ms long"), (silent < 1 and level < -45, f"very quiet: {level:.0f} dB")) if bad]
     return AudioCheck(len(x) / rate, peak, float(level), float(clipped), silent, notes)

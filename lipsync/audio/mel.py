@@ -27,7 +27,8 @@ def mel_filters() -> np.ndarray: # [513, 80] float64: weight of each frequency i
 def _tables(device, dtype):
     "Window and filters where they are needed. Apple's GPUs have no 64-bit numbers."
     wide = torch.float32 if device.type == "mps" else torch.float64
-    return torch.hann_window(WIN, periodic=True, dtype=torch.float64).to(device, wide), torch.from_numpy(mel_filters()).to(device, dtype)
+    with torch.inference_mode(False):                     # or a first use in inference mode would leave tensors that training cannot use
+        return torch.hann_window(WIN, periodic=True, dtype=torch.float64).to(device, wide), torch.from_numpy(mel_filters()).to(device, dtype)
 
 class LogMel(nn.Module):
     """Sound `[..., N]` at 16 kHz to log-mel frames `[..., N // 160, 80]` in dB. Differentiable. It has no parameters and no buffers: it works where its input lies, and `half()` or autocast do not touch it.

@@ -132,13 +132,15 @@ def _lost(folder, s, about):
 
 def settle(snap: Snapshot, # from `find`
           ) -> None:
-    "After a kill: give the found pair the name `last` again, and remove a half written `next`."
-    folder, stems = snap.path.parent, {snap.path.name.split(".")[0], snap.state_path.name.split(".")[0]}
-    if "next" in stems: rotate(folder)
-    elif stems == {"before", "last"}:
-        for p, l in zip((snap.path, snap.state_path), _pair(folder, "last")): os.replace(p, l)
+    "Give the found pair the name `last` again, put refused files out of the way (as NAME.refused), and remove what is half written."
+    folder, found = snap.path.parent, (snap.path, snap.state_path)
+    for p in {Path(err.path) for err in snap.refused} - {folder, *found}:
+        if p.is_file(): os.replace(p, p.with_name(p.name + ".refused"))
+    if any(p.name.startswith("next.") for p in found): rotate(folder)
+    else:
+        for p, l in zip(found, _pair(folder, "last")): os.replace(p, l)
     for p in (*_pair(folder, "next"), *folder.glob(".*.part.*")): p.unlink(missing_ok=True)
-    if stems != {"before"}: snap.path, snap.state_path = _pair(folder, "last")
+    snap.path, snap.state_path = _pair(folder, "last")
 
 # %% ../../nbs/60_callback.checkpoint.ipynb #45937aad
 def open_checkpoint(path: str | Path, # a run folder, or last/before.safetensors in it

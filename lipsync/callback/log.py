@@ -237,7 +237,7 @@ class Curves(Callback):
         return Image(file.getvalue())
 
 # %% ../../nbs/63_callback.log.ipynb #a5f8ade2
-PLACE = ("epoch", "n_epoch", "train_iter", "pct_train", "iter", "n_iter", "waited", "dl", "xb", "yb", "pred", "loss", "loss_grad", "training", "smooth_loss", "final_record", "logger", "create_mbar", "stage", "first_epoch", "scaler")
+PLACE = ("epoch", "n_epoch", "train_iter", "pct_train", "iter", "n_iter", "waited", "dl", "xb", "yb", "pred", "loss", "loss_grad", "training", "smooth_loss", "final_record", "logger", "create_mbar", "stage", "first_epoch", "fitting", "scaler")
 
 @contextlib.contextmanager
 def quiet(learn: Learner, # in the middle of a training
@@ -245,7 +245,7 @@ def quiet(learn: Learner, # in the middle of a training
     "Use a learner in the middle of its training without leaving a trace."
     watching, place, state, training = [cb for cb in learn.cbs if getattr(cb, "remove_on_fetch", False)], {k: vars(learn)[k] for k in PLACE if k in vars(learn)}, rng_state(learn.dls), learn.model.training
     order = list(learn.cbs)
-    learn.logger = lambda row: None
+    learn.logger, learn.fitting = (lambda row: None), False
     for cb in watching: learn.remove_cb(cb)
     try:
         with torch.no_grad(): yield learn

@@ -14,6 +14,8 @@ from fastai.callback.core import Callback
 from fastai.torch_core import get_model, rank_distrib
 from ..core import ConfigError, seed_all, stable_seed
 
+def _fitting(learn): return getattr(learn, "fitting", True)     # False while a `ResumableLearner` only validates
+
 # %% ../../nbs/61_callback.schedule.ipynb #1ed4fda4
 def one_cycle(step: int, # number of the step, from 0
               steps: int, # steps of the whole training
@@ -57,7 +59,9 @@ class Schedule(Callback):
                  hyper: str = "lr"): # name of the optimizer's hyperparameter
         self.factor, self.hyper = factor, hyper
 
-    def before_fit(self): self.top = [h[self.hyper] for h in self.learn.opt.hypers]     # `fit` has just set them
+    def before_fit(self):
+        if _fitting(self.learn): self.top = [h[self.hyper] for h in self.learn.opt.hypers]     # `fit` has just set them
+
     def before_batch(self):
         n = self.learn.n_iter
         f = self.factor(self.learn.epoch * n + self.learn.iter, self.learn.n_epoch * n, n)
@@ -72,6 +76,7 @@ class EpochSeed(Callback):
         self.seed = seed
 
     def before_epoch(self):
+        if not _fitting(self.learn): return
         epoch = self.learn.epoch
         seed_all(stable_seed(self.seed, "epoch", epoch, rank_distrib()))
         for dl in self.learn.dls: set_epoch(dl, epoch, self.seed, train=dl is self.learn.dls[0])
@@ -118,11 +123,13 @@ class Stages(Callback):
         if starts != sorted(set(starts)): raise ConfigError("stages must begin one after another", found=f"epochs {starts}")
 
     def before_fit(self):
+        if not _fitting(self.learn): return
         self.first = dict(self.learn.loss_func.weights)
         unknown = sorted({k for s in self.stages for k in s.weights} - set(self.first))
         if unknown: raise ConfigError("a stage names a term that the loss does not have", found=", ".join(unknown), wanted="among " + ", ".join(self.first))
 
     def before_epoch(self):
+        if not _fitting(self.learn): return
         epoch = self.learn.epoch
         self.learn.loss_func.weights.update(weights_at(self.stages, self.first, epoch))
         self.learn.stage = next((s.name for s in reversed(self.stages) if s.start <= epoch), "")
@@ -146,7 +153,8 @@ class Anneal(Callback):
     def before_fit(self):
         if not hasattr(get_model(self.learn.model), self.attr): raise ConfigError("the model has no such attribute", found=self.attr, wanted=f"one of {type(get_model(self.learn.model)).__name__}")
 
-    def before_epoch(self): setattr(get_model(self.learn.model), self.attr, self.value(self.learn.epoch))
+    def before_epoch(self):
+        if _fitting(self.learn): setattr(get_model(self.learn.model), self.attr, self.value(self.learn.epoch))
 
     def epoch_values(self) -> dict: # the value of the epoch
         "For the epoch's row."

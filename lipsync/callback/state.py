@@ -19,15 +19,16 @@ from ..core import CheckpointError, LipsyncError
 # %% ../../nbs/58_callback.state.ipynb #32cdef44
 class ResumableLearner(Learner):
     "A fastai `Learner` whose epochs begin at `first_epoch`, which a callback may set in `before_fit`."
-    first_epoch, stage, waited = 0, "", 0.
+    first_epoch, stage, waited, fitting = 0, "", 0., False
 
     def fit(self, n_epoch: int, # epochs in all, those already done included
             *args, **kwargs):
-        self.first_epoch = 0
+        self.first_epoch, self.fitting = 0, True
         try: super().fit(n_epoch, *args, **kwargs)
         except LipsyncError as err:   # fastai puts "Exception occured in ..." before the message of a callback's error: off with it
             LipsyncError.__init__(err, err.what, path=err.path, found=err.found, wanted=err.wanted, todo=err.todo)
             raise
+        finally: self.fitting = False
 
     def all_batches(self):
         self.n_iter, self.waited, since = len(self.dl), 0., time.perf_counter()

@@ -48,6 +48,7 @@ class Precision(MixedPrecision):
         self.autocast, self.scales = torch.autocast(kind, dtype=dict(bf16=torch.bfloat16, fp16=torch.float16)[self.mode]), []
         self.learn.scaler = torch.amp.GradScaler(kind, **{**self.kwargs, "enabled": self.mode == "fp16"})
 
+    def after_fit(self): self.learn.scaler = None       # the rest stays: `get_preds` in the middle of a training comes by here too
     def before_batch(self): self.inside = True; super().before_batch()
     def after_loss(self): self.inside = False; super().after_loss()
     def close(self) -> None:

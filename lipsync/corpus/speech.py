@@ -100,9 +100,15 @@ def plan(i: int, # row number, 0 or more
         ) -> Row: # pure: the same arguments, the same row
     "Decide everything about a row before it is spoken."
     split, lang, seed = split_of_row(i, s), s.langs[i % len(s.langs)], stable_seed("row", s.seed, i)
-    if s.texts: text = _own_text(split, seed, s)
-    else: text = next(t for k in range(1_000_000) if split_of_text(t := sentence(s.kind, i * 1_000_000 + k, s.seed, lang), s) == split)
+    text = _own_text(split, seed, s) if s.texts else _text(i, split, lang, seed, s)
     return Row(f"espeak-{s.seed}-{i:06d}", split, text, Speaker.draw(seed, lang, voices_of(split, lang, s)), seed)
+
+def _text(i, split, lang, seed, s):
+    "One sentence of the split, or two."
+    of_split = (t for k in range(1_000_000) if split_of_text(t := sentence(s.kind, i * 1_000_000 + k, s.seed, lang), s) == split)
+    first = next(of_split)
+    if seed % 3 or first[-1] not in ".?!。？！": return first
+    return first + ("" if lang == "cmn" else " ") + next(of_split)
 
 def _own_text(split, seed, s):
     "One of the user's texts: they are shared out by rank, since a handful of hashes need not hit every split."
@@ -112,14 +118,14 @@ def _own_text(split, seed, s):
     return mine[seed % len(mine)]
 
 # %% ../../nbs/32_corpus.speech.ipynb #956d8629
-SHARD = 50  # rows
+SHARD = 25  # rows
 
 def make_shard(folder: str | Path, # where it goes
-               k: int, # its number: rows k * SHARD and following
+               k: int, # its number: rows from k * SHARD
                s: Settings, # of the corpus
                engine: Engine, # a running engine, for this thread alone
               ) -> int: # rows that could be spoken
-    "Speak fifty rows and write them down."
+    "Speak a shard of rows and write them down."
     rows, parts, at = [], [], 0
     for i in range(k * SHARD, (k + 1) * SHARD):
         row = plan(i, s)

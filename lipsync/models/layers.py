@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NORMS', 'length_mask', 'zero_padding', 'Affine', 'FrameBatchNorm', 'FrameLayerNorm', 'NoNorm', 'make_norm',
-           'CausalConv1d', 'fold', 'statistics_at_rest']
+           'CausalConv1d', 'with_parts', 'fold', 'statistics_at_rest']
 
 # %% ../../nbs/40_models.layers.ipynb #2eac1c6e
 import contextlib, copy
@@ -72,14 +72,21 @@ class FrameBatchNorm(nn.BatchNorm1d):
                ) -> Tensor: # [B,C,F]
         "Normalise with the statistics of this batch while training, else with the running ones."
         if not self.training: return super().forward(x)
+        if mask is None and x.shape[0] * x.shape[2] > 1: return self._unmasked(x)
         mean, var = self._statistics(x.float(), mask)
         scale = self.weight * torch.rsqrt(var + self.eps)
         return (x.float() * scale[:, None] + (self.bias - mean * scale)[:, None]).to(x.dtype)
 
+    def _unmasked(self, x):
+        "PyTorch's own, which is faster."
+        if self.watching: self.num_batches_tracked.add_(1)
+        mean, var = (self.running_mean, self.running_var) if self.watching else (None, None)
+        return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+
     def _statistics(self, x, mask):
         "Mean and variance over the frames that count, [C] each; the running ones follow."
         x = zero_padding(x, mask)
-        n = x.new_tensor(x.shape[0] * x.shape[2]) if mask is None else mask.sum().clamp(min=1).to(x.dtype)
+        n = x.new_ones(()) if mask is None else mask.sum().clamp(min=1).to(x.dtype)  # without a mask: one frame alone
         mean = x.sum((0, 2)) / n
         var = zero_padding((x - mean[:, None]) ** 2, mask).sum((0, 2)) / n
         if self.watching:
@@ -155,18 +162,28 @@ class CausalConv1d(nn.Module):
         return self.norm(self.conv(x)), x[..., x.shape[-1] - self.reach:]
 
 # %% ../../nbs/40_models.layers.ipynb #5e25428e
+def with_parts(module: nn.Module, # any module
+               **parts: nn.Module, # submodules to have instead of its own, by name
+              ) -> nn.Module: # a new module; what is not named is shared
+    "A shallow copy of a module with other parts."
+    new = copy.copy(module)
+    new._modules = {**module._modules, **parts}
+    return new
+
 def fold(layer: CausalConv1d, # trained convolution with its norm
         ) -> CausalConv1d: # a new one with the same answer in eval mode; only a layer norm remains in it
     "Put batch or weight norm into the convolution."
     if layer.kind in ("none", "layer"): return copy.deepcopy(layer)
     old, bn = layer.conv, layer.norm
-    with torch.device("meta"): new = CausalConv1d(layer.c_in, old.out_channels, old.kernel_size[0], old.dilation[0])
     weight = old.weight.detach().double()
     bias = weight.new_zeros(len(weight)) if old.bias is None else old.bias.detach().double()
     if isinstance(bn, FrameBatchNorm):
         scale = bn.weight.detach().double() / (bn.running_var.double() + bn.eps).sqrt()
         weight, bias = weight * scale[:, None, None], (bias - bn.running_mean.double()) * scale + bn.bias.detach().double()
-    new.load_state_dict({"conv.weight": weight.to(old.weight.dtype), "conv.bias": bias.to(old.weight.dtype)}, assign=True)
+    with torch.random.fork_rng(devices=[]): conv = nn.Conv1d(layer.c_in, len(weight), old.kernel_size, dilation=old.dilation)
+    conv.weight, conv.bias = (nn.Parameter(v.to(old.weight.dtype)) for v in (weight, bias))
+    new = with_parts(layer, conv=conv, norm=NoNorm())
+    new.kind = "none"
     return new.train(layer.training)
 
 # %% ../../nbs/40_models.layers.ipynb #41ef2104

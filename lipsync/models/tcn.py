@@ -14,7 +14,7 @@ from fastcore.basics import patch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from ..core import ConfigError, InputError
-from .layers import Affine, CausalConv1d, FrameLayerNorm, fold as _fold_conv, length_mask, statistics_at_rest, zero_padding
+from .layers import Affine, CausalConv1d, FrameLayerNorm, fold as _fold_conv, length_mask, statistics_at_rest, with_parts, zero_padding
 from ..timebase import N_MELS
 
 # %% ../../nbs/42_models.tcn.ipynb #06873a81
@@ -77,7 +77,7 @@ class TCN(nn.Module):
                ) -> Tensor: # logits [B,F,15]; those of padding mean nothing
         "The whole clips at once."
         x, mask, ahead = self.affine(self._check(mel)), None, self.look_ahead
-        if lengths is not None:
+        if lengths is not None and not (lengths.device.type == "cpu" and (lengths == x.shape[1]).all()):
             x = zero_padding(x, length_mask(lengths, x.shape[1]), channels_last=True)
             mask = length_mask(lengths + ahead, x.shape[1] + ahead)
         if ahead: x = F.pad(x, (0, 0, 0, ahead))
@@ -133,10 +133,9 @@ def set_affine(self: TCN,
 @patch
 def fold(self: TCN) -> TCN:
     "A copy for use: batch or weight norm inside the convolutions, eval mode, the same answers."
-    kind = self.settings["norm"]
-    with torch.device("meta"): new = TCN(**{**self.settings, "norm": kind if kind == "layer" else "none"})
-    for name in ("affine", "first", "last"): setattr(new, name, copy.deepcopy(getattr(self, name)))
-    for a, b in zip(new.blocks, self.blocks): a.one, a.two = _fold_conv(b.one), _fold_conv(b.two)
+    blocks = nn.ModuleList(with_parts(b, one=_fold_conv(b.one), two=_fold_conv(b.two), drop=copy.deepcopy(b.drop)) for b in self.blocks)
+    new = with_parts(self, blocks=blocks, **{name: copy.deepcopy(getattr(self, name)) for name in ("affine", "first", "last")})
+    new.settings = {**self.settings, "norm": new.convs[0].kind}
     return new.eval()
 
 # %% ../../nbs/42_models.tcn.ipynb #127272d1
@@ -207,7 +206,7 @@ class TCNStream:
     "A live stream through a `TCN`, on the CPU: `push` frames, `flush` at the end. Holds no more memory after two hours than after two seconds."
     def __init__(self,
                  model: TCN, # the network, any norm; a folded copy is taken
-                 block: int = 1024): # most frames computed at once
+                 block: int = 2048): # most frames computed at once
         if block < 1: raise ConfigError("a stream in blocks of nothing", found=f"block={block}", wanted="1 frame or more")
         net = model.fold().cpu().float()
         self.look_ahead, self.block, self.n_in = net.look_ahead, block, net.settings["n_in"]

@@ -291,9 +291,7 @@ def sentence(kind: str = "mixed", # one of `KINDS`
     tongue = lang.split("-")[0].lower()
     if tongue not in ("en", "cmn"): raise InputError("no sentences in this language", found=repr(lang), wanted="en-us, en-gb or another English, or cmn", todo="give texts of your own")
     rng = random.Random(stable_seed("sentence", kind, index, seed, tongue))
-    if kind == "mixed":
-        kind = pick(rng, ("pair", "everyday", "everyday", "numbers", "grid"))
-        if kind == "pair": return ("" if tongue == "cmn" else " ").join(sentence("everyday", 2 * index + k, seed, lang) for k in (0, 1))
+    if kind == "mixed": kind = pick(rng, ("everyday", "everyday", "everyday", "numbers", "grid"))
     if tongue == "cmn": return _han_fact(rng) if kind == "numbers" else _han_fill(rng, "{" + kind + "}")
     return _grid(rng) if kind == "grid" else _polish(_number_fact(rng) if kind == "numbers" else _fill(rng, "{everyday}", _RULES))
 

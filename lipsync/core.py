@@ -148,7 +148,11 @@ def save_tensors(path: str | Path, # the file, usually *.safetensors
     "Save tensors by name, whole or not at all; nothing but numbers and strings is written."
     from safetensors.torch import save_file
     flat = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    with atomic(path) as tmp: save_file(flat, str(tmp), metadata={k: str(v) for k, v in (meta or {}).items()})
+    with atomic(path) as tmp:
+        tmp.touch()
+        mode = tmp.stat().st_mode
+        save_file(flat, str(tmp), metadata={k: str(v) for k, v in (meta or {}).items()})
+        tmp.chmod(mode)  # safetensors makes its files private; a run folder is meant to be shared like any other
     return Path(path)
 
 def load_tensors(path: str | Path, # a safetensors file

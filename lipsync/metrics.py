@@ -7,6 +7,7 @@ __all__ = ['confusion', 'accuracy', 'per_class', 'macro_f1', 'bootstrap', 'toler
            'viseme_scores', 'score_table', 'plot_confusion', 'FrameScore']
 
 # %% ../nbs/70_metrics.ipynb #bb329cd1
+from collections.abc import Callable
 import numpy as np, torch
 from fastai.learner import Metric
 from .core import InputError
@@ -46,7 +47,7 @@ def macro_f1(conf: np.ndarray, # [..., n, n] counts
 
 # %% ../nbs/70_metrics.ipynb #cc40cb37
 def bootstrap(stats: np.ndarray, # [U, ...] what was counted in each utterance (or speaker); counts add
-              figure, # function: summed stats [..., ...] -> figure [...]
+              figure: Callable, # summed stats [..., ...] -> figure [...]
               n: int = 1000, # draws
               seed: int = 0, # of the draws
               level: float = .95, # share of the draws inside the interval
@@ -151,7 +152,7 @@ def plot_confusion(conf: list, # [n, n] counts, row = truth
 class FrameScore(Metric):
     "A frame figure for fastai's Learner: class scores [B, F, n] against targets [B, F] (or soft [B, F, n]); padding -100 is left out."
     def __init__(self,
-                 figure, # function: counts [n, n] -> number
+                 figure: Callable, # counts [n, n] -> number
                  name: str, # column name in the history
                  n: int = len(VISEMES)): # classes
         self.figure, self._name, self.n = figure, name, n

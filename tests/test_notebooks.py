@@ -15,6 +15,7 @@ FEWEST = 3                                            # notebooks that must be f
 
 def run(path, log):
     "In the child: runs one notebook, its words into `log`; exit status 1 if a cell fails."
+    multiprocessing.set_start_method("fork", force=True)   # the platform's own, as in a Jupyter kernel; this process was started in another way
     with open(log, "w", encoding="utf-8") as f:
         os.dup2(f.fileno(), 1); os.dup2(f.fileno(), 2)
         with contextlib.redirect_stdout(f), contextlib.redirect_stderr(f):

@@ -158,7 +158,7 @@ def stream(args: argparse.Namespace, # see `visemes_options`
     live = model.stream()
     note(f"listening; a frame is known {model.latency_ms} ms after it began")
     while True:
-        data = os.read(sys.stdin.fileno(), PIECE)
+        data = sys.stdin.buffer.read1(PIECE)
         rest, heard = rest + data, heard + len(data)
         whole = len(rest) // 2 * 2
         frames = live.push(np.frombuffer(rest[:whole], "<i2").astype(np.float32) / 32768) if data else live.flush()

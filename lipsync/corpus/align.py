@@ -7,7 +7,7 @@ __all__ = ['PAD', 'SHIFT', 'RATE', 'BAD_WORD', 'BAD_PAUSE', 'MAX_MISFIT', 'VERSI
            'align', 'phone_loop', 'each', 'align_corpus', 'import_mfa']
 
 # %% ../../nbs/34_corpus.align.ipynb #b34099e4
-import hashlib, json, re, time
+import hashlib, json, re, time, unicodedata
 import multiprocessing as mp
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -64,6 +64,10 @@ def _hear(d, pcm):
     d.process_raw(pcm, full_utt=True)
     d.end_utt()
 
+def _words(text):
+    "The words as the dictionary spells them: no accents."
+    return said("".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)), "en")
+
 def _force(words, pcm, pronounce):
     "[(word, [(phone, start, frames, score)])] of the first setting that works, or None."
     for settings in ({}, {"lw": 1.}, {"lw": .3}):
@@ -107,7 +111,7 @@ def fit(wav: Waveform | np.ndarray, # sound [N], 16 kHz
         pronounce: Callable = espeak_says, # word that is not in the dictionary -> its ARPAbet phones
        ) -> Fit: # the alignment, and how well the text fits; nothing is refused for a high misfit
     "Align an English text to its recording and measure how well it fits; a `MisfitError` where no alignment exists at all."
-    rate, seconds, words = getattr(wav, "sr", SR), len(wav) / SR, said(text, "en")
+    rate, seconds, words = getattr(wav, "sr", SR), len(wav) / SR, _words(text)
     if rate != SR: raise InputError("the aligner hears 16 kHz only", found=f"{rate} Hz", todo="read the sound with sr=16000")
     if not words: raise InputError("the transcript has no words", found=repr(text), wanted="what is said in the recording")
     strange = [w for w in words if not re.fullmatch(r"[a-z']+", w)]
@@ -203,7 +207,7 @@ VERSION = 1  # of the aligner's settings: with another number everything is alig
 def _key(clip):
     "What a clip's alignment depends on, as a hash."
     with open(clip.sound, "rb") as f: sound = hashlib.file_digest(f, "blake2b").hexdigest()
-    return stable_hash(VERSION, sound, clip.start, clip.stop, said(clip.text, "en"))
+    return stable_hash(VERSION, sound, clip.start, clip.stop, _words(clip.text))
 
 def _align_one(clip, out, failed, pronounce, max_misfit):
     "Align one clip into its file, unless that is done or has failed before: the file's path."

@@ -65,19 +65,23 @@ def split_at(u: float, # 0 to 1
     "The split that a number stands for."
     return "test" if u < s.test else "valid" if u < s.test + s.valid else "train"
 
-def split_of_row(i: int, s: Settings # row number; for the shares
-                ) -> str:
+def split_of_row(i: int, # row number
+                 s: Settings, # for the shares
+                ) -> str: # train, valid or test
     "The split of row `i`; after n rows the shares are right to about one row."
     return split_at((.5 + i * .6180339887498949) % 1, s)
 
-def split_of_text(text: str, s: Settings # what is said; for the shares
-                 ) -> str:
+def split_of_text(text: str, # what is said
+                  s: Settings, # for the shares
+                 ) -> str: # train, valid or test
     "The split of a sentence; capitals and punctuation do not count."
     return split_at(stable_seed("text", "".join(re.findall(r"\w", text.casefold()))) / 2**32, s)
 
 @functools.lru_cache(maxsize=256)
-def voices_of(split: str, lang: str, s: Settings # train, valid or test; the language; for the shares
-             ) -> tuple[str, ...]:
+def voices_of(split: str, # train, valid or test
+              lang: str, # a language
+              s: Settings, # for the shares
+             ) -> tuple[str, ...]: # names of variants
     "The variants that speak in a split: whole families, at least one for a split that has rows."
     known = voices(lang)
     families = sorted({v.family for v in known}, key=lambda f: stable_seed("family", f))
@@ -204,7 +208,8 @@ def speech_corpus(n: int = 600, # sentences
     rows = [(row, _paths(folder, k)[0]) for k, shard in shards for row in shard]
     n = n if hours is None else _rows_for(rows, hours)
     clips = [_clip(row, sound) for row, sound in rows[:n] if "skipped" not in row]
-    return Corpus(clips, [(row["id"], row["skipped"]) for row, _ in rows[:n] if "skipped" in row], f"embedded speech, {n} sentences in {', '.join(langs)}, seed {seed}")
+    return Corpus(clips, [(row["id"], row["skipped"]) for row, _ in rows[:n] if "skipped" in row], f"embedded speech, {n} sentences in {', '.join(langs)}, seed {seed}",
+                  notes=["spoken by eSpeak NG: a score on it says nothing about people"])
 
 # %% ../../nbs/32_corpus.speech.ipynb #06a64f7b
 def _filled(folder, s, numbers, workers):

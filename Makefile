@@ -8,10 +8,10 @@ BIN := .venv/bin
 # pytest processes: the notebooks are its longest tests and share nothing
 JOBS ?= 2
 
-# The demo: trains the viseme model and shows what it hears. SPEECH is a sound file of yours; without it, a test clip.
+# The demo: trains the viseme model and shows what it hears. SPEECH is a sound file of yours; without it, a voice that the training never heard.
 SPEECH ?=
 DEMO        := demo
-DEMO_PARAMS := -p epochs 12
+DEMO_PARAMS := -p clips 900 -p epochs 8 -p workers 1 -p look_ahead 50
 export SPEECH
 
 help: ## this list
@@ -23,10 +23,10 @@ venv: .venv/.ready ## .venv with the package, editable, and every extra
 
 demo: venv ## trains the viseme model and makes a page that shows it at work: make demo SPEECH="my talk.wav"
 	@mkdir -p $(DEMO)
-	$(BIN)/papermill nbs/train_tcn.ipynb $(DEMO)/train_tcn.ipynb $(DEMO_PARAMS) -p out "$$PWD/$(DEMO)/run"
-	$(BIN)/lipsync visemes "$${SPEECH:-$(DEMO)/run/samples/speech.wav}" -o $(DEMO)/cues.json --model $(DEMO)/run
-	$(BIN)/lipsync player "$${SPEECH:-$(DEMO)/run/samples/speech.wav}" $(DEMO)/cues.json -o $(DEMO)/player.html
-	@echo "demo: open $(DEMO)/player.html in a browser; the run is in $(DEMO)/run"
+	@echo "demo: training on speech that eSpeak NG speaks now, about two minutes; the notebook that runs is nbs/train_tcn.ipynb"
+	@rm -rf $(DEMO)/run
+	@$(BIN)/papermill nbs/train_tcn.ipynb $(DEMO)/train_tcn.ipynb $(DEMO_PARAMS) -p out "$$PWD/$(DEMO)/run" --log-level WARNING
+	@$(BIN)/python tools/demo.py $(DEMO) "$$SPEECH"
 
 test: venv ## the house's laws, every notebook, and the tests below tests/
 	$(BIN)/python -m pytest -q -n $(JOBS) tests

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LipsyncError', 'InputError', 'ConfigError', 'CheckpointError', 'MissingExtra', 'need', 'home', 'make_folder',
-           'safe_join', 'stable_hash', 'stable_seed', 'seed_all', 'pick_device', 'atomic', 'write_text', 'write_json',
-           'read_json', 'save_tensors', 'load_tensors', 'progress']
+           'safe_join', 'stable_hash', 'stable_seed', 'seed_all', 'pick_device', 'one_thread', 'atomic', 'write_text',
+           'write_json', 'read_json', 'save_tensors', 'load_tensors', 'progress']
 
 # %% ../nbs/00_core.ipynb #2138f2c6
 import contextlib, hashlib, importlib, json, os, random, struct, sys, tempfile
@@ -100,6 +100,17 @@ def pick_device(name: str = "auto", # auto, cpu, cuda, cuda:N or mps
     there = {"cpu": True, "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False): raise ConfigError("the device is not there", found=repr(name), todo="use device=auto or device=cpu")
     return device
+
+# %% ../nbs/00_core.ipynb #df7c89e7
+@contextlib.contextmanager
+def one_thread(): # a context manager, also usable as a decorator
+    "Let torch use one thread for what is inside, and as many as before afterwards."
+    import torch
+    before = torch.get_num_threads()
+    if before > 1: torch.set_num_threads(1)
+    try: yield
+    finally:
+        if before > 1: torch.set_num_threads(before)
 
 # %% ../nbs/00_core.ipynb #ed52d135
 @contextlib.contextmanager

@@ -93,13 +93,13 @@ _FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics
 
 def run_folder(recipe: Recipe, # the recipe
                cfg: RunConfig, # its configuration
-              ) -> Path: # absolute; made when missing
+              ) -> Path: # absolute
     "Where the run lives: `out`, or the folder of the run to be resumed, or one below the home folder named after the settings."
-    if cfg.out: return make_folder(Path(cfg.out).expanduser().absolute())
+    if cfg.out: return Path(cfg.out).expanduser().absolute()
     if cfg.resume not in ("", "auto"):
         path = Path(cfg.resume).expanduser().absolute()
         return path if path.is_dir() else path.parent
-    return home("runs", recipe.name, stable_hash(identity(cfg), cfg.data))
+    return home() / "runs" / recipe.name / stable_hash(identity(cfg), cfg.data)
 
 def files_of(folder: Path, # a run folder
             ) -> list[Path]: # what a run has written there
@@ -119,7 +119,8 @@ def set_aside(folder: Path, # a run folder
 @contextlib.contextmanager
 def locked(folder: Path, # a run folder
           ):
-    "Keep other processes out of a run folder."
+    "Make a run folder and keep other processes out of it."
+    make_folder(folder)
     try: f = open(folder / ".lock", "a+")
     except OSError as err: raise InputError("the run folder cannot be written to", path=folder, found=err.strerror, todo="choose another `out`") from err
     with f:

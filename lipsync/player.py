@@ -175,7 +175,7 @@ class Player:
         is_file = not isinstance(sound, Waveform)
         self.track = track if isinstance(track, Track) else read_cues(track)
         self.wav, self.codec = _sound_of(sound, codec, limit)
-        self.title = " ".join((title or (Path(sound).name if is_file else "Speech")).split())
+        self.title = " ".join((title or (Path(sound).name if is_file else "Speech")).split()).encode("utf-8", "replace").decode()
         self.words, self.seconds = list(words), len(self.wav) / self.wav.sr
         over = self.track.stop - self.seconds
         if over > 1: raise InputError("the cues go on after the sound has ended", path=sound if is_file else None, found=f"{over:.2f} s more", todo="give the sound that these cues were made from")

@@ -2,7 +2,7 @@
 
 Run as a script this file is the trainer: `python test_resume.py` reads jobs from stdin (JSON lines) and forks a process for each, so that torch is imported once.
 """
-import json, os, pickle, random, signal, subprocess, sys, time
+import json, os, pickle, random, re, signal, subprocess, sys, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def job(settings, limit=0, name="kill"):
     train(r, r.config(**{"device": "cpu", "recipe": name, **settings}))
 
 def serve():
-    "Fork a process for each line of stdin; say its number, then how it ended."
+    "Fork a process for each line of stdin and say its number; at the next line wait for it and say how it ended. Until then its number is nobody else's, so that it is safe to kill."
     import torch
     torch.set_num_threads(1)
     recipe()
@@ -84,8 +84,9 @@ def serve():
                 traceback.print_exc(); code = 1
             sys.stdout.flush(); sys.stderr.flush()
             os._exit(code)
-        print(pid, flush=True)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        print("process", pid, flush=True)
+        sys.stdin.readline()
+        print("code", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 if __name__ == "__main__": serve(); sys.exit()
 
@@ -100,21 +101,39 @@ class Trainer:
 
     def run(self, out, kill_after=None, behind=None, sign=signal.SIGKILL, limit=0, name="kill", said=None, **settings):
         "Run a job, killed after so many seconds (behind=k: counted from the end of epoch k); returns (exit code, what it said)."
-        said = said or Path(out).parent / f"{Path(out).name}.said"
-        self.process.stdin.write(json.dumps(dict(settings=dict(dict(out=str(out), epochs=6, keep=2, patience=0), **settings), said=str(said), limit=limit, name=name)) + "\n"); self.process.stdin.flush()
-        pid = int(self.process.stdout.readline())
+        said, out = said or Path(out).parent / f"{Path(out).name}.said", Path(out)
+        pid = self.begin(said, limit, name, out=str(out), **settings)
         if kill_after is not None:
-            done, until = lambda: f"epoch {behind}/" in (out / "log.txt").read_text() if (out / "log.txt").is_file() else False, time.time() + 120
-            while behind and not done() and time.time() < until: time.sleep(.002)
+            log, until = lambda: (out / "log.txt").read_text() if (out / "log.txt").is_file() else "", time.time() + 60
+            while behind and not re.search(rf"epoch +{behind}/|evaluating", log()) and time.time() < until: time.sleep(.002)
             time.sleep(kill_after)
-            os.kill(pid, sign)          # a process that has ended is a zombie until it is asked for: no harm
-        return int(self.process.stdout.readline()), said.read_text()
+            os.kill(pid, sign)
+        return self.end(), said.read_text()
+
+    def close(self): self.process.stdin.close(); self.process.stdout.close(); self.process.wait(30)
+    def tell(self, line): self.process.stdin.write(line + "\n"); self.process.stdin.flush()
+    def ask(self, what):
+        word, number = self.process.stdout.readline().split()
+        assert word == what
+        return int(number)
+
+    def begin(self, said, limit=0, name="kill", **settings):
+        "Start a job; its process number."
+        self.tell(json.dumps(dict(settings=dict(dict(epochs=6, keep=2, patience=0), **settings), said=str(said), limit=limit, name=name)))
+        pid = self.ask("process")
+        assert pid > 1
+        return pid
+
+    def end(self):
+        "Wait for the job; its exit code."
+        self.tell("wait")
+        return self.ask("code")
 
 @pytest.fixture(scope="module")
 def trainer():
     t = Trainer()
     yield t
-    t.process.stdin.close(); t.process.wait(30)
+    t.close()
 
 @pytest.fixture(scope="module")
 def whole(trainer, tmp_path_factory):
@@ -281,11 +300,11 @@ def test_a_folder_that_cannot_be_written_is_said_at_once(trainer, tmp_path):
 
 def test_a_second_process_in_the_same_folder_is_refused(trainer, whole, tmp_path):
     other, out = Trainer(), tmp_path / "run"
-    other.process.stdin.write(json.dumps(dict(settings=dict(out=str(out), epochs=6, nap=.2), said=str(tmp_path / "slow.said"))) + "\n"); other.process.stdin.flush()
-    pid = int(other.process.stdout.readline())
-    while not (out / "log.txt").exists(): time.sleep(.02)
+    pid, until = other.begin(tmp_path / "slow.said", out=str(out), nap=.2), time.time() + 60
+    while not (out / "log.txt").exists() and time.time() < until: time.sleep(.02)
     code, said = trainer.run(out)
     os.kill(pid, signal.SIGKILL)
-    other.process.stdin.close(); other.process.wait(30)
+    assert other.end() == -signal.SIGKILL
+    other.close()
     assert code == 1 and "another process is training in this folder" in said and str(pid) in said
     assert trainer.run(out, resume="auto", epochs=1, nap=.2)[0] == 0                # the lock went with the process

@@ -4,7 +4,7 @@ nbdev's own processors make the API pages (signatures, tables of arguments, link
 Sphinx with myst-nb and furo builds it, and any warning, dead link or thing to be fetched from elsewhere when a page is opened
 is an error. `--sidebar` only writes nbs/sidebar.yml, the table of contents of the published site (which Quarto builds).
 """
-import html.parser, json, multiprocessing, os, re, shutil, sys, time
+import ast, html.parser, json, multiprocessing, os, re, shutil, sys, time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -68,8 +68,20 @@ def processed(path):
             self.k.cell(cell)
             if self.k.exc: raise ValueError(f"{cell.source} failed") from self.k.exc
 
+    class add_show_docs(processors.add_show_docs):
+        "The public methods inside a class, too, where nbdev shows the class alone."
+        def begin(self):
+            super().begin()
+            for i, cell in reversed(list(enumerate(self.nb.cells))):
+                if not processors._want_doc(cell): continue
+                for c in (t for t in cell.parsed_() or [] if isinstance(t, ast.ClassDef) and not t.name.startswith("_")):
+                    for m in c.body:
+                        if isinstance(m, ast.FunctionDef) and not m.name.startswith("_") and ast.get_docstring(m): self.nb.cells.insert(i + 1, processors.mk_cell(f"show_doc({c.name}.{m.name})"))
+
     class Filter(processors.FilterDefaults):
-        def base_procs(self): return [exec_show_docs if p is processors.exec_show_docs else p for p in super().base_procs()]
+        def base_procs(self):
+            own = {processors.exec_show_docs: exec_show_docs, processors.add_show_docs: add_show_docs}
+            return [own.get(p, p) for p in super().base_procs()]
 
     nb = read_nb(path)
     Filter()(nb)
@@ -92,7 +104,7 @@ def plain_text(s):
         t = re.sub(r"^:::+\s*\{\.callout-(\w+).*?\}", r":::{\1}", t, flags=re.M)
         t = re.sub(r"^:::+\s*\{[.#][^}]*\}\s*$", "", t, flags=re.M) if ":::{" not in t else t
         t = re.sub(r"(\]\([^)\s]*\))\{[^}]*\}", r"\1", t)                            # [text](link){target=...}
-        t = re.sub(r"\]\((?!\w+:)([^)\s#]+)\.ipynb(#[^)\s]*)?\)", lambda m: f"]({page(Path(m[1]))}.html{m[2] or ''})", t)
+        t = re.sub(r"\]\((?!\w+:)([^)\s#]+)\.ipynb(#[^)\s]*)?\)", lambda m: f"]({page(Path(m[1] + '.ipynb'))}.html{m[2] or ''})", t)
         parts[i] = t
     return "".join(parts)
 

@@ -15,7 +15,7 @@ from math import ceil, floor, gcd
 from pathlib import Path
 from typing import BinaryIO, Iterator
 import av, numpy as np, soundfile as sf, torch
-from ..core import InputError, atomic
+from ..core import InputError, atomic, one_thread
 from ..tensors import Waveform
 from ..timebase import SR, n_samples, resampled
 
@@ -70,6 +70,7 @@ class Resampler:
         self.reset()
         return out
 
+    @one_thread()
     def _run(self, x):
         self.buf = np.concatenate([self.buf, x], dtype=np.float32)
         n, i, old = max(0, (len(self.buf) - self.need) // self.down + 1), 0, torch.from_numpy(self.buf)

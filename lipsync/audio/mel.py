@@ -9,7 +9,7 @@ __all__ = ['FLOOR', 'mel_filters', 'LogMel', 'log_mel', 'LogMelStream', 'dft_mat
 from functools import lru_cache
 import numpy as np, torch
 from torch import nn
-from ..core import InputError
+from ..core import InputError, one_thread
 from ..tensors import Mel, Waveform, band_edges
 from ..timebase import HOP, MEL_FPS, N_FFT, N_MELS, SR, WIN
 
@@ -44,7 +44,7 @@ class LogMel(nn.Module):
         n, lead = wav.shape[-1] // HOP, wav.shape[:-1]
         if not n or 0 in lead: return torch.zeros(*lead, n, N_MELS, device=wav.device)
         frames = nn.functional.pad(wav, (WIN - HOP, 0)).unfold(-1, WIN, HOP).reshape(-1, WIN)
-        with torch.autocast(wav.device.type, enabled=False):
+        with torch.autocast(wav.device.type, enabled=False), one_thread():
             power = [_power(f) for f in frames.split(128 if wav.device.type == "cpu" else 16384)]
         return torch.cat(power).clamp_(min=FLOOR).log10_().mul_(10).view(*lead, n, N_MELS)
 

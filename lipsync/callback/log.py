@@ -26,7 +26,7 @@ class RunLog:
                  path: str | Path, # the file, usually RUN/log.txt
                  echo: Callable | None = print): # takes the line; None: not shown
         self.path, self.echo = Path(path), echo
-        make_folder(self.path.parent)
+        if rank_distrib() == 0: make_folder(self.path.parent)
 
     def __call__(self, text: str # one line, or several
                 ) -> None:

@@ -9,7 +9,7 @@ __all__ = ['FORMATS', 'SUFFIXES', 'VISEMES_STORY', 'VISEMES_EXAMPLE', 'PIECE', '
 # %% ../../nbs/84_commands.visemes.ipynb #093fa846
 import argparse, json, os, sys, warnings
 from pathlib import Path
-from .core import UsageError, failures, note, open_model, out, out_json
+from .core import UsageError, as_text, failures, note, one_thread, open_model, out, out_json
 from ..core import InputError, LipsyncError, make_folder
 
 # %% ../../nbs/84_commands.visemes.ipynb #1a2831a3
@@ -106,15 +106,16 @@ def _one(model, sound, target, form):
         track = model.visemes(sound)
     row = dict(sound=str(sound), seconds=round(track.duration, 3), warnings=[str(w.message) for w in said if w.category.__module__.startswith("lipsync")])
     for text in row["warnings"]: note(text)
-    if target is None: return row | dict(cues=[dict(start=round(c.start, 4), stop=round(c.stop, 4), viseme=c.label) for c in track.cues()]), dumps(track, form)
+    if target is None: return row | dict(cues=[dict(start=round(c.start, 4), stop=round(c.stop, 4), viseme=c.label) for c in track.cues()]), dumps(track, form, sound=as_text(sound))
     make_folder(target.parent)
-    write_cues(track, target, form, sound=sound)
+    write_cues(track, target, form, sound=as_text(sound))
     return row | dict(out=str(target), format=form), ""
 
 def visemes(args: argparse.Namespace, # see `visemes_options`
            ) -> int: # exit code
     "`lipsync visemes`."
     if args.look_ahead is not None and args.look_ahead < 0: raise UsageError("--look-ahead must not be negative")
+    one_thread()
     if args.stream: return stream(args)
     jobs, done, failed = plan(args), [], []
     there = [j for j in jobs if j[0].exists()]

@@ -70,7 +70,7 @@ def _words(text):
 
 def _force(words, pcm, pronounce):
     "[(word, [(phone, start, frames, score)])] of the first setting that works, or None."
-    for settings in ({}, {"lw": 1.}, {"lw": .3}):
+    for settings in ({}, dict(lw=1., beam=1e-100, pbeam=1e-100, wbeam=1e-80)):
         d = _decoder(pronounce, words, **settings)
         try:
             d.set_align_text(" ".join(words))

@@ -14,7 +14,7 @@ from fastai.data.core import DataLoaders
 from fastai.data.load import DataLoader
 from ..audio.augment import Augment
 from ..audio.mel import LogMel
-from ..core import InputError, LipsyncError, stable_seed
+from ..core import InputError, LipsyncError, one_thread, stable_seed
 from .core import Clip, Corpus
 from ..timebase import HOP, MEL_FPS, SR, n_mel, n_samples
 from ..track import frame_labels, soft_labels, viseme_cues
@@ -114,6 +114,7 @@ class VisemeItem:
         start = clip.start + int(rng.integers(frames - want + 1)) * HOP / SR
         return Clip(clip.id, clip.speaker, clip.split, clip.audio, clip.video, clip.text, clip.lang, clip.alignment, start, start + want * HOP / SR, clip.extras)
 
+    @one_thread()
     def __call__(self, clip: Clip, # the clip
                  rng: np.random.Generator | None = None, # None: the whole clip as it is
                  u: float = 0., # in [0, 1), shared by the batch

@@ -25,7 +25,8 @@ demo: venv ## trains the viseme model and makes a page that shows it at work: ma
 	@mkdir -p $(DEMO)
 	@echo "demo: training on speech that eSpeak NG speaks now, about two minutes; the notebook that runs is nbs/train_tcn.ipynb"
 	@rm -rf $(DEMO)/run
-	@$(BIN)/papermill nbs/train_tcn.ipynb $(DEMO)/train_tcn.ipynb $(DEMO_PARAMS) -p out "$$PWD/$(DEMO)/run" --log-level WARNING
+	@# one core trains, the other prepares its batches
+	@OMP_NUM_THREADS=1 $(BIN)/papermill nbs/train_tcn.ipynb $(DEMO)/train_tcn.ipynb $(DEMO_PARAMS) -p out "$(abspath $(DEMO))/run" --log-level WARNING
 	@$(BIN)/python tools/demo.py $(DEMO) "$$SPEECH"
 
 test: venv ## the house's laws, every notebook, and the tests below tests/

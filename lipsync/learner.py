@@ -89,8 +89,6 @@ def learner(recipe: Recipe, # the recipe
                             metrics=list(recipe.metrics(cfg, dls)), cbs=cbs, default_cbs=False)
 
 # %% ../nbs/64_learner.ipynb #cd25604c
-_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors(\.refused)?|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
-
 def run_folder(recipe: Recipe, # the recipe
                cfg: RunConfig, # its configuration
               ) -> Path: # absolute
@@ -100,6 +98,9 @@ def run_folder(recipe: Recipe, # the recipe
         path = Path(cfg.resume).expanduser().absolute()
         return path if path.is_dir() else path.parent
     return home() / "runs" / recipe.name / stable_hash(identity(cfg), cfg.data)
+
+# %% ../nbs/64_learner.ipynb #89cfda42
+_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors(\.refused)?|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
 
 def files_of(folder: Path, # a run folder
             ) -> list[Path]: # what a run has written there
@@ -218,6 +219,7 @@ def fit(recipe: Recipe, # the recipe
         for cb in [*cbs, *learn.cbs]:
             if callable(getattr(type(cb), "close", None)): cb.close()
 
+# %% ../nbs/64_learner.ipynb #7789fc22
 def watchers(recipe: Recipe, # the recipe
              cfg: RunConfig, # its configuration
              learn: ResumableLearner, # from `learner`

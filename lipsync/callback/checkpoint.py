@@ -8,6 +8,7 @@ __all__ = ['FORMAT', 'LOOSE', 'identity', 'header', 'write', 'copy', 'Snapshot',
 
 # %% ../../nbs/60_callback.checkpoint.ipynb #5edeb96c
 import hashlib, json, os, re, shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -182,13 +183,13 @@ class Checkpoint(Callback):
                  save_every: int = 1, # epochs between periodic checkpoints; 0 for none
                  keep: int = 3, # periodic checkpoints kept
                  snapshot: Snapshot | None = None, # where to go on from
-                 log=print): # takes a line
+                 log: Callable = print): # takes a line
         self.folder, self.about, self.monitor, self.mode, self.save_every, self.keep, self.snapshot, self.log = Path(folder), about, monitor, mode, save_every, keep, snapshot, log
         self.best, self.best_epoch, self.wait, self.of_stage = None, 0, 0, None
         if mode not in ("min", "max"): raise ConfigError("`mode` cannot be that", found=repr(mode), wanted="'min' or 'max'")
 
     @property
-    def writes(self): return rank_distrib() == 0
+    def writes(self) -> bool: "Whether this process is the one that writes."; return rank_distrib() == 0
     def path(self, stem: str # last, best, epoch_3 ...
             ) -> Path: "The file of that name."; return self.folder / f"{stem}.safetensors"
 
@@ -220,9 +221,7 @@ class Checkpoint(Callback):
         about = dict(self.about, epoch=row["epoch"], step=row["step"], monitor=self.monitor, score=value if isfinite(value) else None, stage=self.of_stage or "")
         save(self.folder, weights(self.learn.model), capture(self.learn), about)
         if better: copy(self.path("last"), self.path("best"))
-        if self.save_every and self.keep and row["epoch"] % self.save_every == 0:
-            copy(self.path("last"), self.path(f"epoch_{row['epoch']}"))
-            prune(self.folder, self.keep)
+        self._periodic(row["epoch"])
 
 # %% ../../nbs/60_callback.checkpoint.ipynb #8218c1a4
 def prune(folder: Path, # a run folder
@@ -242,6 +241,13 @@ def _epoch_of(self: Checkpoint, stem):
     except CheckpointError: return None
 
 @patch
+def _periodic(self: Checkpoint, epoch):
+    "Keep the weights of this epoch, if it is one of those that are kept."
+    if not (self.save_every and self.keep) or epoch % self.save_every: return
+    copy(self.path("last"), self.path(f"epoch_{epoch}"))
+    prune(self.folder, self.keep)
+
+@patch
 def _take_over(self: Checkpoint, snap):
     "Make the folder agree with the state that was restored."
     source = snap.path.parent
@@ -251,6 +257,7 @@ def _take_over(self: Checkpoint, snap):
     if self.best_epoch and self._epoch_of("best") != self.best_epoch:
         if self.best_epoch == snap.about["epoch"]: copy(snap.path, self.path("best"))
         else: self.log(f"warning: {self.path('best')} is not of epoch {self.best_epoch}, whose score was the best; it stays until a better epoch comes")
+    self._periodic(snap.about["epoch"])
 
 # %% ../../nbs/60_callback.checkpoint.ipynb #86ff0160
 class EarlyStop(Callback):
@@ -258,7 +265,7 @@ class EarlyStop(Callback):
     order, remove_on_fetch = 90, True
     def __init__(self,
                  patience: int, # epochs; 0 never stops
-                 log=print): # takes a line
+                 log: Callable = print): # takes a line
         self.patience, self.log = patience, log
 
     def before_fit(self):

@@ -23,6 +23,7 @@ class ResumableLearner(Learner):
 
     def fit(self, n_epoch: int, # epochs in all, those already done included
             *args, **kwargs):
+        "fastai's `fit`, beginning at the epoch that a callback chooses in `before_fit`."
         self.first_epoch, self.fitting = 0, True
         try: super().fit(n_epoch, *args, **kwargs)
         except LipsyncError as err:   # fastai puts "Exception occured in ..." before the message of a callback's error: off with it
@@ -31,6 +32,7 @@ class ResumableLearner(Learner):
         finally: self.fitting = False
 
     def all_batches(self):
+        "fastai's loop over the batches, with the waiting time taken."
         self.n_iter, self.waited, since = len(self.dl), 0., time.perf_counter()
         for i, b in enumerate(self.dl):
             self.waited += time.perf_counter() - since

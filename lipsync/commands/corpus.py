@@ -55,8 +55,8 @@ def _check_model(path):
 
 def _check_corpus(path):
     "Problems of a corpus: rows that were skipped, and what `Corpus.check` finds."
-    from lipsync.corpus.source import open_corpus
-    corpus = open_corpus(path)
+    from lipsync.corpus.source import find_corpus
+    corpus = find_corpus(path)
     problems = [dict(id=i, kind="skipped", what=why, error=True) for i, why in corpus.skipped] + [dict(id=p.id, kind=p.kind, what=p.what, error=p.error) for p in corpus.check()]
     return dict(kind="corpus", report=corpus.report(most=0), clips=len(corpus), problems=problems)
 
@@ -77,8 +77,8 @@ def check(args: argparse.Namespace, # path, json
 def stats(args: argparse.Namespace, # path, json, phones
          ) -> int: # exit code
     "`lipsync stats`."
-    from lipsync.corpus.source import open_corpus
-    corpus = open_corpus(args.path)
+    from lipsync.corpus.source import find_corpus
+    corpus = find_corpus(args.path)
     if args.json: out_json(corpus.stats(phones=args.phones)); return 0
     out(corpus.report())
     seconds = corpus.viseme_seconds() if args.phones else {}

@@ -9,7 +9,8 @@ __all__ = ['PLAYER_STORY', 'PLAYER_EXAMPLE', 'EVALUATE_STORY', 'EXPORT_STORY', '
 # %% ../../nbs/86_commands.models.ipynb #32d2a18c
 import argparse, os
 from pathlib import Path
-from .core import UsageError, note, open_model, out, out_json
+from types import SimpleNamespace
+from .core import UsageError, note, one_thread, open_model, out, out_json
 from ..core import CheckpointError, InputError, make_folder
 
 # %% ../../nbs/86_commands.models.ipynb #73bc4d37
@@ -76,21 +77,35 @@ def evaluate_options(p: argparse.ArgumentParser, # of this command
     p.add_argument("data", metavar="DATA", help="aligned speech that the model has not heard")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
+def _figures(model, recipe, cfg, data):
+    "The scores of a model on data: the very split that its training left out, or a corpus that it knows nothing of."
+    if data == cfg.data: return recipe.evaluate(SimpleNamespace(model=model), cfg)
+    from lipsync.corpus.loaders import pieces, usable
+    from lipsync.corpus.source import open_corpus
+    from lipsync.metrics import viseme_scores
+    from lipsync.recipes.tcn import answer
+    from lipsync.timebase import MEL_FPS
+    from lipsync.track import viseme_cues
+    corpus = usable(open_corpus(data, valid=0, test=0), lambda c: (c.sound, c.seconds, viseme_cues(c.phones())))
+    rows = corpus.split("test") if "test" in corpus.splits else corpus
+    true, pred, took = answer(model, rows, cfg)
+    scores = viseme_scores(true, pred, [c.speaker for c in pieces(rows, 60.)], tolerance=cfg.tolerance * MEL_FPS // 1000)
+    return dict(split="test" if rows is not corpus else "all", data=data, look_ahead_ms=cfg.look_ahead, latency_ms=cfg.look_ahead + cfg.hop_length_ms,
+                real_time_factor=round(scores["seconds"] / max(took, 1e-9), 1), skipped=len(corpus.skipped), **scores)
+
 def evaluate(args: argparse.Namespace, # see `evaluate_options`
             ) -> int: # exit code
     "`lipsync evaluate`."
-    from types import SimpleNamespace
-    from lipsync.config import replace
+    one_thread()
     from lipsync.inference import find_model, load_weights, recipe_of
     from lipsync.learner import plain
+    from lipsync.metrics import score_table
     weights, config = find_model(args.model)
     recipe, cfg = recipe_of(config)
-    if recipe.evaluate is None: raise CheckpointError("the recipe has no scoring of its own", path=args.model, found=recipe.name)
-    model = load_weights(recipe.model(cfg, None), weights).eval()
-    scores = plain(recipe.evaluate(SimpleNamespace(model=model), replace(cfg, data=args.data)))
-    if args.json: out_json(scores); return 0
-    from lipsync.metrics import score_table
-    out(score_table(scores))
+    if recipe.name != "tcn": raise CheckpointError("cannot be scored on visemes", path=args.model, found=f"recipe {recipe.name}", wanted="recipe tcn")
+    scores = plain(_figures(load_weights(recipe.model(cfg, None), weights).eval(), recipe, cfg, args.data))
+    if args.json: out_json(scores)
+    else: out(f"{score_table(scores)}\n\n{scores['data']}, split: {scores['split']}; look-ahead {scores['look_ahead_ms']} ms; {scores['real_time_factor']} times real time; {scores['skipped']} clips skipped")
     return 0
 
 # %% ../../nbs/86_commands.models.ipynb #a103e3d7

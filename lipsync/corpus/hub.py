@@ -8,7 +8,6 @@ __all__ = ['CHUNK', 'SUBSETS', 'OPENSLR', 'TEXTS', 'SPEAKERS', 'fetch', 'unpack'
 
 # %% ../../nbs/37_corpus.hub.ipynb #f279cec5
 import hashlib, http.client, json, re, shutil, tarfile, tempfile, time, urllib.error, urllib.request, zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from ..audio.core import MOVIES, SOUNDS, probe, write
 from ..core import InputError, LipsyncError, atomic, home, make_folder, progress, stable_hash
 from .core import Clip, Corpus
-from .readers import SPLITS, librispeech
+from .readers import SPLITS
 
 # %% ../../nbs/37_corpus.hub.ipynb #e5b3090e
 CHUNK = 1 << 20  # bytes read at a time
@@ -89,6 +88,7 @@ def unpack(archive: str | Path, # .tar.gz, .tgz or .tar
         try:
             with tarfile.open(archive) as tar:
                 for member in progress(tar, label=f"unpacking {Path(archive).name}", unit="file"): tar.extract(member, new, filter="data")
+                while tar.fileobj.read(CHUNK): continue  # to the checksum at its very end: tarfile stops before
         except tarfile.FilterError as err: raise InputError("the archive is not safe: nothing of it was kept", path=archive, found=err, todo="do not use it") from err
         except (tarfile.TarError, EOFError, zlib.error) as err: raise InputError("is not a whole archive", path=archive, found=err, wanted="a .tar.gz", todo="remove it and download it again") from err
         except OSError as err: raise InputError("cannot be unpacked", path=archive, found=err.strerror or err, todo="is the disk full, or the file another one?") from err
@@ -174,11 +174,12 @@ def _ledger(path):
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try: rows.append(json.loads(line))
-        except ValueError: break
+        except ValueError: break  # an interrupted write; this row and what follows is fetched again
     if path.is_file():
         with atomic(path) as tmp: tmp.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
     return rows
 
+# %% ../../nbs/37_corpus.hub.ipynb #5dd93d3e
 def hub(name: str | Path, # data set of the hub (org/name), or a folder of parquet files
         split: str = "train", # of the data set
         config: str = "", # its configuration, where it has several

@@ -11,7 +11,7 @@ JOBS ?= 2
 # The demo: trains the viseme model and shows what it hears. SPEECH is a sound file of yours; without it, a voice that the training never heard.
 SPEECH ?=
 DEMO        := demo
-DEMO_PARAMS := -p clips 900 -p epochs 8 -p workers 1 -p look_ahead 50
+DEMO_PARAMS := -p clips 900 -p epochs 5 -p workers 1 -p look_ahead 50
 export SPEECH
 
 help: ## this list

@@ -20,7 +20,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib
 from .callback.board import TensorBoard, WandB
 from .callback.checkpoint import Checkpoint, EarlyStop, Snapshot, check_same, digest, find, header, identity, open_checkpoint, settle
-from .callback.distributed import alone, distributed, process_group, share
+from .callback.distributed import alone, distributed, n_processes, process_group, share
 from .callback.log import Curves, EpochLine, History, Parts, Progress, RunLog, Samples, Stopwatch, plot_history
 from .callback.schedule import EpochSeed, Schedule, course
 from .callback.state import ResumableLearner, load_weights
@@ -158,6 +158,7 @@ def begin(recipe: Recipe, # the recipe
     else: old = set_aside(folder)
     if old: notes.append(f"the run that was in this folder is now in {old}")
     notes.append(f"resumed from {snap.path} after epoch {snap.about['epoch']} of {epochs}")
+    if (size := n_processes()) != snap.state["processes"]: notes.append(f"warning: {snap.state['processes']} processes then, {size} now; it goes on, but not bit for bit")
     if cfg.epochs != epochs: notes.append(f"epochs: {epochs} then, {cfg.epochs} now; the learning rate's course is drawn anew over {cfg.epochs} epochs and entered behind epoch {snap.about['epoch']}")
     if snap.about["epoch"] >= cfg.epochs: notes.append(f"nothing left to train: {snap.about['epoch']} epochs are done and epochs is {cfg.epochs}")
     return Start(snap, notes=tuple(notes))
@@ -296,7 +297,7 @@ class Run:
     @property
     def metrics(self) -> dict: "The final evaluation; empty before it."; return self._json("metrics.json", {})
     def best(self) -> dict: "The weights with the best score, by name."; return header(self.path / "best.safetensors")[0]
-    def last(self) -> dict: "The newest weights, by name."; return find(self.path).tensors
+    def last(self) -> dict: "The newest weights, by name."; return open_checkpoint(self.path).tensors
 
     def load(self, model: torch.nn.Module, # a model of the run's settings
              which: str = "best", # last, best, best_STAGE or epoch_N

@@ -377,6 +377,16 @@ def title_and_promise(nbs):
 
 
 @law
+def formulas_are_tex(nbs):
+    "A formula has single backslashes: doubled ones come from a tool that escaped them, and show as nonsense."
+    for nb in nbs:
+        for c in nb.prose:
+            text = re.sub(r"```.*?```|`[^`]*`", "", c.source, flags=re.S)
+            for m in re.finditer(r"\$\$.+?\$\$|\$[^$\n]+\$", text, re.S):
+                if re.search(r"\\\\[A-Za-z]", m[0]): yield f"{nb.at(c)}: doubled backslash in {m[0][:60]}"
+
+
+@law
 def stored_outputs(nbs):
     "A notebook shows what it did: outputs are stored wherever code prints, none of them is an error, and together they stay small."
     for nb in nbs:

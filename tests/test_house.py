@@ -20,7 +20,7 @@ def printed(source): return Cell("code", source, outputs=[dict(output_type="stre
 
 GOOD = [
     Notebook.of("01_low", "#| default_exp low", TITLE, "md:Why.", export("def low(x: int, # a number\n       ) -> int: # the same number\n    'The same number.'\n    return x"), printed("print(low(1))"), "import pickle\nassert pickle.loads(pickle.dumps(low(1))) == 1"),
-    room("md:Why.", export("from lipsync.low import low\nLIMITS = {'a': 1}\nPair = tuple[int, int]\n\nclass Thing:\n    'A thing.'\n    def __init__(self,\n                 n: int = 1, # how many\n                ): self.n = n"),
+    room("md:Why: $a = \\log p$, and `$x = \\\\log$` is code.", export("from lipsync.low import low\nLIMITS = {'a': 1}\nPair = tuple[int, int]\n\nclass Thing:\n    'A thing.'\n    def __init__(self,\n                 n: int = 1, # how many\n                ): self.n = n"),
          "md:More.", export("@patch\ndef grow(self: Thing,\n         by: int, # how much\n         *args, **kwargs): # the thing\n    'It grows.'\n    try: self.n += low(by)\n    except TypeError as e: raise ValueError(f'{by!r}') from e\n    return self"), printed("print(Thing())"), "test_eq(Thing().grow(1).n, 2)"),
     Notebook.of("train_x", TITLE, Cell("code", "epochs = 3  # passes\nlr = 1e-3", tags=["parameters"]), printed("print(epochs)")),
 ]
@@ -52,6 +52,7 @@ BAD = {
                             ([room(Cell("code", "p", outputs=[dict(output_type="stream", text=["/t" "mp/abc.wav"])]))], "path of one machine")],
     "told_and_checked": [([room(export("A = 1"), export("B = 1"), "assert A")], "2 exported cells but 1 of prose"), ([room(export("A = 1"), printed("print(A)"))], "nothing is checked")],
     "title_and_promise": [([Notebook.of("03_a", "md:Just words.")], "not '# Title'"), ([Notebook.of("03_a", "md:# Title\n\n> Promise.\n\nAnd a story.")], "would lose")],
+    "formulas_are_tex": [([room("md:So $a = \\\\log p$ it is.")], "doubled backslash")],
     "stored_outputs": [([room("print(1)")], "no output at all"), ([room(printed("print(1)"), "print(2)")], "prints, and no output"), ([room(Cell("code", "1/0", outputs=[dict(output_type="error", ename="ZeroDivisionError")]))], "is an error"),
                        ([room(Cell("code", "x", outputs=[dict(output_type="stream", text=["x" * 301_000])]))], "kB of stored outputs")],
     "training_notebooks": [([Notebook.of("train_x", TITLE, "epochs = 3")], "0 cells tagged"), ([Notebook.of("train_x", TITLE, Cell("code", "epochs = 3\nprint(epochs)", tags=["parameters"]))], "more than assignments"),

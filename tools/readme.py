@@ -23,6 +23,7 @@ def plain(nb):
             if "data" in o and "text/html" in o.data and "image/png" not in o.data and "text/markdown" not in o.data: o.data.pop("text/html")
         cells.append(c)
     nb.cells = cells
+    nb.metadata["language_info"] = dict(name="python")    # nbdev_clean takes it away; the fences of code want it
     return nb
 
 
@@ -30,6 +31,8 @@ def readme():
     "The text of README.md, and its pictures by name."
     nb = plain(nbformat.read(TOP / "nbs/index.ipynb", 4))
     text, more = MarkdownExporter().from_notebook_node(nb, resources=dict(unique_key="index", output_files_dir=PICTURES))
+    text = re.sub(r"^[ \t]+$", "", text, flags=re.M)
+    text = re.sub(r"!\[(?:png|svg|jpeg)\]", "![what the cell above shows]", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     return "<!-- made from nbs/index.ipynb by `make readme` -->\n\n" + text, more.get("outputs", {})
 

@@ -16,7 +16,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 from fastai.torch_core import find_bs, rank_distrib
 from .distributed import total
-from .state import epoch_row, rng_state, set_rng_state
+from .state import epoch_row, named, rng_state, set_rng_state
 from ..core import make_folder, read_json, write_json
 
 # %% ../../nbs/63_callback.log.ipynb #d6a8e874
@@ -144,7 +144,7 @@ class EpochLine(Callback):
         self.took.append(time.perf_counter() - self.start)
         row, known = epoch_row(self.learn), vars(self.learn)
         watch, check = known.get("stopwatch"), known.get("checkpoint")
-        star = next((k for k in (check.monitor, check.monitor.replace("_", " ", 1), f"valid {check.monitor}") if k in row), "") if check and check.best_epoch == row["epoch"] else ""
+        star = named(row, check.monitor) if check and check.best_epoch == row["epoch"] else ""
         left = (self.learn.n_epoch - row["epoch"]) * sum(self.took[-5:]) / len(self.took[-5:])
         self.log(epoch_line(row, self.learn.n_epoch, self.took[-1], left, watch.rows[-1]["data_wait"] if watch and watch.rows else 0., star))
 
@@ -191,7 +191,7 @@ class Progress(Callback):
         left = (time.monotonic() - self.start) * (1 / done - 1)
         return f"epoch {learn.epoch + 1}/{learn.n_epoch} {'training' if learn.training else 'validation'} {100 * done:.0f}%, loss {float(learn.loss.detach().mean()):.4g}, {duration(left)} left in it"
 
-    def after_epoch(self): self.spot.show(lambda: "", force=self.spot.last > -math.inf)
+    def after_validate(self): self.close()       # before the epoch's line is printed
     def after_fit(self): self.close()
     def close(self) -> None:
         "Leave the place empty."
@@ -212,7 +212,7 @@ def plot_history(rows: list, # rows of a history
     for k in ("train loss", "valid loss"): axes[0].plot(*curve(k), ".-", label=k)
     for k in metrics: axes[1].plot(*curve(k), ".-", label=k[6:])
     for ax in axes: ax.set_xlabel("epoch"); ax.legend(fontsize=8); ax.xaxis.get_major_locator().set_params(integer=True)
-    known = [(r[k], r["epoch"]) for r in rows for k in (monitor, monitor.replace("_", " ", 1), f"valid {monitor}") if r.get(k) is not None]
+    known = [(r[named(r, monitor)], r["epoch"]) for r in rows if monitor and r.get(named(r, monitor)) is not None]
     if known:
         best = (max if mode == "max" else min)(known, key=lambda x: x[0])[1]
         for ax in axes: ax.axvline(best, color="k", lw=.7, ls=":")

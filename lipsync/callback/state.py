@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ResumableLearner', 'pack', 'unpack', 'rng_state', 'set_rng_state', 'weights', 'differences', 'load_weights',
-           'opt_state', 'load_opt', 'stateful', 'load_callbacks', 'epoch_row', 'score', 'capture', 'restore']
+           'opt_state', 'load_opt', 'stateful', 'load_callbacks', 'epoch_row', 'named', 'score', 'capture', 'restore']
 
 # %% ../../nbs/58_callback.state.ipynb #9d409c6c
 import json, random, time
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np, torch
 from fastai.callback.core import CancelEpochException
 from fastai.learner import Learner
-from fastai.torch_core import get_model, to_cpu
+from fastai.torch_core import get_model, num_distrib, to_cpu
 from fastcore.foundation import L
 from ..core import CheckpointError, LipsyncError
 
@@ -198,14 +198,20 @@ def epoch_row(learn: Learner, # in or after an epoch
         head, _, tail = name.partition("_")
         row[f"{head} {tail}" if head in ("train", "valid") and tail else f"valid {name}"] = None if value is None else float(value)
     for cb in learn.cbs.sorted("order"):
-        if callable(getattr(type(cb), "epoch_values", None)): row |= cb.epoch_values()
+        if callable(getattr(type(cb), "epoch_values", None)): row |= {k: None if v is None else float(v) for k, v in cb.epoch_values().items()}
     return row
 
+def named(row: dict, # from `epoch_row`
+          monitor: str, # "valid macro_f1"; "valid_macro_f1" and "macro_f1" are understood
+         ) -> str | None: # the name as it is in the row; None where it is not
+    "The name of a monitored figure in a row."
+    return next((n for n in (monitor, monitor.replace("_", " ", 1), f"valid {monitor}") if n in row), None)
+
 def score(row: dict, # from `epoch_row`
-          monitor: str, # name in the row: "valid macro_f1"; "valid_macro_f1" and "macro_f1" are understood
+          monitor: str, # name in the row, as for `named`
          ) -> float: # its value, NaN where the epoch has none
     "The monitored figure of a row; an unknown name lists the known ones."
-    name = next((n for n in (monitor, monitor.replace("_", " ", 1), f"valid {monitor}") if n in row), None)
+    name = named(row, monitor)
     if name is None: raise CheckpointError("the monitored figure does not exist", found=repr(monitor), wanted="one of " + ", ".join(k for k in row if k not in ("epoch", "step", "lr")), todo="correct the recipe's `monitor`")
     return float("nan") if row[name] is None else float(row[name])
 
@@ -214,7 +220,7 @@ def capture(learn: Learner, # at the end of an epoch
            ) -> dict: # a tree for `pack`; the weights are not in it
     "The state of a run after its present epoch, the weights left out."
     rec, scaler, loss_weights = learn.recorder, vars(learn).get("scaler"), getattr(learn.loss_func, "weights", None)
-    return dict(epoch=learn.epoch + 1, step=learn.train_iter, epochs=learn.n_epoch, optimizer=opt_state(learn.opt), scaler=None if scaler is None else scaler.state_dict(),
+    return dict(epoch=learn.epoch + 1, step=learn.train_iter, epochs=learn.n_epoch, processes=max(num_distrib(), 1), optimizer=opt_state(learn.opt), scaler=None if scaler is None else scaler.state_dict(),
                 loss_weights=dict(loss_weights) if isinstance(loss_weights, Mapping) else None,
                 recorder=dict(values=[list(v) for v in rec.values], iters=list(rec.iters), smooth=[rec.smooth_loss.count, to_cpu(rec.smooth_loss.val)],
                               lrs=torch.tensor(rec.lrs, dtype=torch.float64), losses=torch.stack([to_cpu(x) for x in rec.losses]) if rec.losses else torch.zeros(0)),

@@ -55,10 +55,11 @@ def _check_model(path):
 
 def _check_corpus(path):
     "Problems of a corpus: rows that were skipped, and what `Corpus.check` finds."
+    from lipsync.corpus.core import Corpus
     from lipsync.corpus.source import find_corpus
     corpus = find_corpus(path)
     problems = [dict(id=i, kind="skipped", what=why, error=True) for i, why in corpus.skipped] + [dict(id=p.id, kind=p.kind, what=p.what, error=p.error) for p in corpus.check()]
-    return dict(kind="corpus", report=corpus.report(most=0), clips=len(corpus), problems=problems)
+    return dict(kind="corpus", report=Corpus(corpus.rows, (), corpus.source, corpus.notes).report(), clips=len(corpus), problems=problems)
 
 # %% ../../nbs/85_commands.corpus.ipynb #5d6cf2c0
 def check(args: argparse.Namespace, # path, json
@@ -71,7 +72,7 @@ def check(args: argparse.Namespace, # path, json
     if args.json: out_json(dict(path=args.path, ok=not wrong, errors=wrong, doubts=len(found["problems"]) - wrong, **found)); return int(wrong > 0)
     report = found["report"]
     lines = [report if isinstance(report, str) else ", ".join(f"{k} {v:.4g}" for k, v in report.items())] + [f"{'ERROR' if p['error'] else 'doubt'}  {p['id']}  {p['kind']}: {p['what']}" for p in found["problems"]]
-    out("\n".join([*lines, f"{wrong} errors, {len(found['problems']) - wrong} doubts" if found["problems"] else "nothing wrong was found"]))
+    out("\n".join([*lines, f"errors: {wrong}, doubts: {len(found['problems']) - wrong}" if found["problems"] else "nothing wrong was found"]))
     return int(wrong > 0)
 
 def stats(args: argparse.Namespace, # path, json, phones

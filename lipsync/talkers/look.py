@@ -9,10 +9,10 @@ from types import MappingProxyType
 import random
 import numpy as np
 from ..core import InputError, need
-from .face import (LABELS, SHIFT, SS, Layer, Person, Pose, Stage, dark_of, deep_of, draw_eyes, draw_lines, draw_mouth, draw_nose, draw_skin, mirrored, mix, on_face, outline, ring, rounded, scaled, surface)
+from .face import (LABELS, SHIFT, SS, Layer, Person, Pose, Stage, dark_of, deep_of, draw_eyes, draw_lines, draw_mouth, draw_nose, draw_skin, mirrored, mix, on_face, outline, ring, rounded, scaled)
 
 # %% ../../nbs/25_talkers.look.ipynb #d317049f
-def _tube(p): return .36 + .10 * p.male  # half width of the neck
+def _tube(p): return .33 + .11 * p.male  # half width of the neck
 
 def draw_body(st: Stage, # the pile to draw on
              ) -> None:
@@ -90,17 +90,18 @@ _CLOTHES = MappingProxyType({"crew": _crew, "vneck": _vneck, "shirt": _shirt, "s
 
 # %% ../../nbs/25_talkers.look.ipynb #8d76d570
 def draw_ears(st: Stage, # the pile to draw on
+              near: bool = False, # only the ear on the side that is turned to the camera, over the hair
              ) -> None:
-    "Ears, in the sight of the camera or not."
+    "Ears."
     p, h = st.person, st.person.ears
     for side in (-1, 1):
         right = np.array([(-.05, -.75), (.035, -1.), (.10, -.80), (.115, -.25), (.085, .30), (.05, .80), (.0, 1.), (-.05, .75)]) * [1, h] + [p.cheek + .01, .09]
-        shape = rounded(right * [side, 1], 26, True)
-        flat = np.concatenate([shape, np.full((len(shape), 1), -.10)], 1)
-        st.add("fill", st.head(flat), mix(p.skin, dark_of(p.skin), .10), "ears")
+        shape, show = rounded(right * [side, 1], 26, True), -side * st.pose.yaw > .10 if near else None
+        flat = np.concatenate([shape, np.full((len(shape), 1), -.02)], 1)
+        st.add("fill", st.head(flat), mix(p.skin, dark_of(p.skin), .10), "ears", show=show)
         inner = rounded(np.array([(.02, -.62), (.072, -.55), (.075, -.05), (.035, .28)]) * [1, h] + [p.cheek + .01, .09], 10) * [side, 1]
-        st.add("line", st.head(np.concatenate([inner, np.full((10, 1), -.08)], 1)), dark_of(p.skin), "ears", .018)
-        if p.earring: st.add("fill", st.head(np.concatenate([ring(side * (p.cheek + .035), .09 + h * 1.12, .026, .034), np.full((18, 1), -.06)], 1)), (226, 190, 96), "ears")
+        st.add("line", st.head(np.concatenate([inner, np.full((10, 1), -.08)], 1)), dark_of(p.skin), "ears", .018, show=show)
+        if p.earring: st.add("fill", st.head(np.concatenate([ring(side * (p.cheek + .035), .09 + h * 1.12, .026, .034), np.full((18, 1), -.06)], 1)), (226, 190, 96), "ears", show=show)
 
 # %% ../../nbs/25_talkers.look.ipynb #4ea0e746
 _FACE_LINE = MappingProxyType({  # the hair's edge on the face, from the right ear (left in the image) over the forehead; x mirrored for the other parting
@@ -111,14 +112,14 @@ _FACE_LINE = MappingProxyType({  # the hair's edge on the face, from the right e
     "centre": [(-.70, .10), (-.69, -.14), (-.655, -.34), (-.54, -.54), (-.30, -.72), (0, -.86), (.30, -.72), (.54, -.54), (.655, -.34), (.69, -.14), (.70, .10)],
     "swoop": [(-.70, .10), (-.685, -.12), (-.645, -.38), (-.52, -.62), (-.36, -.80), (-.12, -.62), (.18, -.47), (.44, -.35), (.61, -.20), (.68, .0), (.70, .10)]})
 _HAIR = MappingProxyType({  # style: (edge, height on top, fullness at the sides, how far down behind, bumps, mix with skin)
-    "buzz": ("even", .025, .020, 0, 0, .42), "short": ("side", .11, .045, 0, 0, 0), "swept": ("swoop", .15, .06, 0, 0, 0), "quiff": ("even", .20, .035, 0, 0, 0), "messy": ("side", .13, .06, 0, 11, 0),
+    "buzz": ("even", .025, .020, 0, 0, .42), "short": ("side", .075, .035, 0, 0, 0), "swept": ("swoop", .11, .05, 0, 0, 0), "quiff": ("even", .13, .035, 0, 0, 0), "messy": ("side", .10, .06, 0, 11, 0),
     "curly": ("even", .20, .14, .45, 15, 0), "afro": ("even", .34, .34, .45, 22, 0), "receding": ("high", .05, .05, 0, 0, .06), "bob": ("fringe", .12, .12, .78, 0, 0), "long": ("centre", .10, .10, 1.75, 0, 0),
     "wavy": ("swoop", .15, .15, 1.65, 7, 0), "bun": ("even", .06, .03, 0, 0, 0), "ponytail": ("side", .07, .04, 0, 0, 0)})
 
 def _crown(p, top, sides):
     "The outer edge of the hair from the right ear over the crown, [40, 3]."
     ck, f = p.cheek, p.forehead
-    right = [(0, -1.12 - top), (.36, -1.06 - top * .92), (.60 + sides * .5, -.84 - top * .5), (f + .03 + sides, -.48), (ck + .015 + sides, -.12), (ck + .005 + sides * .6, .10)]
+    right = [(0, -1.07 - top), (.36, -1.02 - top * .92), (.60 + sides * .5, -.81 - top * .5), (f + .03 + sides, -.48), (ck + .015 + sides, -.12), (ck + .005 + sides * .6, .10)]
     xy = rounded(np.array([(-x, y) for x, y in right[:0:-1]] + right), 40)
     return np.concatenate([xy, np.full((40, 1), -.06)], 1)
 
@@ -136,8 +137,6 @@ def _fit(p, line):
     "A hairline as wide as the head."
     xy = np.array(line) * [p.part * p.cheek / .705, 1]
     return xy if p.part > 0 else xy[::-1]
-
-def _hat_line(p): return [(-.70, .0), (-.66, -.30), (-.40, -.47), (0, -.52), (.40, -.47), (.66, -.30), (.70, .0)]
 
 # %% ../../nbs/25_talkers.look.ipynb #787c289f
 def draw_hair_behind(st: Stage, # the pile to draw on
@@ -176,26 +175,26 @@ def draw_hair(st: Stage, # the pile to draw on
     "The hair on the head, with a few lighter and darker strands; hats and scarves."
     p = st.person
     if p.style in ("scarf", "beanie"): return _cover(st)
-    if p.style == "bald": return
+    if p.style == "bald": return draw_ears(st, near=True)
     edge, top, sides, long, bumps, thin = _HAIR[p.style]
     colour, v = mix(p.hair, p.skin, thin), p.volume
     line = rounded(_fit(p, _FACE_LINE[edge]), 40)
-    inner = on_face(line, .02)
+    inner = on_face(p, line, .02)
     crown = _crown(p, top * v, sides * v)
     if p.style == "quiff": crown[:, 1] -= .10 * np.exp(-((crown[:, 0] - .15 * p.part) / .25)**2) * (crown[:, 1] < -.9)
     outer = _bumpy(crown, bumps, {"messy": .06, "wavy": .03}.get(p.style, .07), .6) if bumps else crown
-    st.add("soft", st.head(on_face(np.concatenate([line + [0, .075 * (1 - abs(st.light[0]) * .3)], (line * .96 + [0, -.25])[::-1]]))), (.84, .78, .76))
+    st.add("soft", st.skin(np.concatenate([line + [0, .075 * (1 - abs(st.light[0]) * .3)], (line * .96 + [0, -.25])[::-1]])), (.84, .78, .76))
     st.add("fill", np.concatenate([st.head(inner), st.rim(outer)[:, ::-1]], 1), colour, "hair")
     base = np.stack([np.interp(np.linspace(0, 1, 40), np.linspace(0, 1, len(crown)), crown[:, i]) for i in range(3)], 1)
     rng = random.Random(p.seed + 7)
+    low, high = st.head(inner), st.rim(base)
     for k in range(9 if p.style not in ("buzz", "receding") else 4):
         f, a, span = .12 + .78 * rng.random(), int(3 + 22 * rng.random()), int(8 + 8 * rng.random())
         s = slice(a, min(a + span, 38))
-        t = np.linspace(0, 1, s.stop - s.start)[:, None]
-        wide = .085 * np.sin(np.pi * t)
-        def flow(f): return inner[s] * (1 - f) + base[s] * f + np.concatenate([np.zeros_like(t), np.zeros_like(t), .35 * np.sin(np.pi * np.clip(f, 0, 1)) * np.ones_like(t)], 1)
-        crescent = np.concatenate([flow(np.clip(f - wide, .03, .97)), flow(np.clip(f + wide * .2, .03, .97))[::-1]])
-        st.add("fill", st.head(crescent), mix(scaled(colour, 1.22 if k % 2 else .80), (255, 240, 220), .06 if k % 2 else 0), "hair")
+        wide = .085 * np.sin(np.pi * np.linspace(0, 1, s.stop - s.start)[:, None])
+        flow = lambda f: low[:, s] * (1 - f) + high[:, s] * f
+        st.add("fill", np.concatenate([flow(np.clip(f - wide, .03, .97)), flow(np.clip(f + wide * .2, .03, .97))[:, ::-1]], 1), mix(scaled(colour, 1.22 if k % 2 else .80), (255, 240, 220), .06 if k % 2 else 0), "hair")
+    if p.style not in ("curly", "afro", "bob", "long", "wavy"): draw_ears(st, near=True)
     if long > .6: _locks(st, long, sides * v)
 
 def _locks(st, long, sides):
@@ -215,28 +214,24 @@ def _locks(st, long, sides):
 def _cover(st):
     "A headscarf or a beanie."
     p = st.person
-    line = rounded(np.array(_hat_line(p) if p.style == "beanie" else [(-.66, .30), (-.665, -.15), (-.56, -.48), (-.30, -.68), (0, -.73), (.30, -.68), (.56, -.48), (.665, -.15), (.66, .30)]) * [p.cheek / .705, 1], 40)
-    st.add("soft", st.head(on_face(np.concatenate([line + [0, .08], (line * .96 + [0, -.2])[::-1]]))), (.82, .76, .74))
-    colour = p.under if p.style == "beanie" and sum(p.under) < 700 else p.cloth
-    crown = _crown(p, .16 if p.style == "beanie" else .10, .05)
-    if p.style == "scarf":
-        wrap = np.array([(.66, .30), (.60, .62), (.40, .90), (0, 1.06)]) * [p.cheek / .705, p.length]
-        rim_in = np.concatenate([(wrap * [-1, 1])[::-1][1:], ]) if False else (wrap * [-1, 1])[::-1]
-        low_in = st.head(st.jawed(on_face(rounded(np.concatenate([rim_in, wrap[::-1][1:]]), 40), -.12)))
-        outer = np.concatenate([rounded(np.array([(-.80, -.1), (-.80, .4), (-.66, .9), (-.62, 1.2), (-.80, 1.62), (0, 1.85), (.80, 1.62), (.62, 1.2), (.66, .9), (.80, .4), (.80, -.1)]), 60), ], 0)
-        outer3 = np.concatenate([outer, np.full((60, 1), .0)], 1)
-        st.add("fill", np.concatenate([low_in, st.rim(outer3)[:, ::-1]], 1), colour, "clothes")
-        for a, b, c in (((-.66, .75), (-.2, 1.25), (.62, 1.30)), ((.64, .85), (.25, 1.22), (-.30, 1.48))):
-            st.add("line", st.rim(np.concatenate([rounded(np.array([a, b, c]), 14), np.full((14, 1), .05)], 1)), scaled(colour, .78), "clothes", .02)
-    st.add("fill", np.concatenate([st.head(on_face(line, .03)), st.rim(crown)[:, ::-1]], 1), colour, "clothes")
+    wide = p.cheek / .705
     if p.style == "beanie":
-        band = np.concatenate([line, (line * [1.02, 1] + [0, -.20])[::-1]])
-        st.add("fill", st.head(on_face(band, .06)), scaled(colour, .82), "clothes")
-    else:
-        for f in (.35, .7):
-            fold = on_face(line, .03) * (1 - f) + crown * f
-            fold[:, 2] += .2
-            st.add("line", st.head(fold[6:30]), scaled(colour, .84), "clothes", .016)
+        line, crown = rounded(np.array([(-.70, .0), (-.66, -.30), (-.40, -.45), (0, -.50), (.40, -.45), (.66, -.30), (.70, .0)]) * [wide, 1], 40), _crown(p, .16, .05)
+        colour = p.under if sum(p.under) < 700 else p.cloth
+        st.add("soft", np.concatenate([st.skin(line + [0, .08]), st.skin((line * .96 + [0, -.2])[::-1])], 1), (.82, .76, .74))
+        st.add("fill", np.concatenate([st.skin(line, .03), st.rim(crown)[:, ::-1]], 1), colour, "clothes")
+        st.add("fill", np.concatenate([st.skin(line, .05), st.skin((line * [1.0, 1] + [0, -.20])[::-1], .06)], 1), scaled(colour, .82), "clothes")
+        return draw_ears(st, near=True)
+    hole = rounded(mirrored([(0, -.72), (.32, -.66), (.56, -.46), (.655, -.15), (.645, .22), (.52, .60), (.30, .88), (0, .985)]) * [wide, p.length], 70, True)
+    around = rounded(mirrored([(0, -1.20), (.40, -1.12), (.68, -.80), (.80, -.35), (.80, .15), (.74, .60), (.66, 1.0), (.70, 1.35), (1.02, 1.66), (.5, 1.92), (0, 1.98)]), 70, True)
+    inner, outer = st.skin(hole, -.01, True), st.rim(np.concatenate([around, np.full((70, 1), -.05)], 1))
+    st.add("soft", np.stack([inner, .82 * inner + .18 * inner.mean(1, keepdims=True)], 1), (.86, .80, .78))
+    st.add("fill", np.stack([inner, outer], 1), p.cloth, "clothes")
+    for a, f in ((8, .45), (52, .45), (14, .8), (46, .75), (30, .6), (36, .85)):
+        span = np.arange(a, a + 11) % 70
+        st.add("line", inner[:, span] * (1 - f) + outer[:, span] * f, scaled(p.cloth, .80), "clothes", .018)
+    for a, b, c in (((-.60, .98), (-.1, 1.30), (.66, 1.34)), ((.56, 1.02), (.25, 1.26), (-.40, 1.60))):
+        st.add("line", st.rim(np.concatenate([rounded(np.array([a, b, c]), 14), np.full((14, 1), .05)], 1)), scaled(p.cloth, .76), "clothes", .02)
 
 # %% ../../nbs/25_talkers.look.ipynb #b198d767
 def draw_beard(st: Stage, # the pile to draw on
@@ -254,13 +249,13 @@ def draw_beard(st: Stage, # the pile to draw on
         rim = o[(o[:, 1] > -.06)]
         rim = rim[np.argsort(np.arctan2(rim[:, 0], -rim[:, 1] - .2) % (2 * np.pi))]
         if p.beard == "full": rim[:, :2] += (rim[:, :2] - [0, .2]) * .035 * np.clip((rim[:, 1:2] - .2) * 2, 0, 1) + [0, .0]
-        pts = np.concatenate([st.head(st.jawed(on_face(inner, .005))), st.rim(st.jawed(rim))], 1)
+        pts = np.concatenate([st.skin(inner, .005, True), st.edge(rim)], 1)
         if p.beard == "full": st.add("fill", pts, colour, "beard")
         else: st.add("soft", pts, tuple(.80 + .10 * a / 255 for a in p.hair), "beard")
     if p.beard == "goatee":
         edge = [(.10, ny + .115), (.24, my - .09), (.285, my + .02), (.26, my + .16), (.20, c - .03), (0, c + .03)]
         loop = rounded(mirrored([(0, ny + .12), *edge]), 50, True)
-        st.add("fill", st.head(st.jawed(on_face(loop, .01))), colour, "beard")
+        st.add("fill", st.skin(loop, .01, True), colour, "beard")
     if p.beard == "moustache":
         top = [(-.27, my - .005), (-.16, ny + .13), (0, ny + .105), (.16, ny + .13), (.27, my - .005)]
         low = [(.255, my + .02), (.12, my - .028), (0, my - .022), (-.12, my - .028), (-.255, my + .02)]
@@ -269,7 +264,7 @@ def draw_beard(st: Stage, # the pile to draw on
 def draw_moustache(st: Stage, # the pile to draw on
                   ) -> None:
     "What lies over the upper lip."
-    for xy, colour in st.over: st.add("fill", st.head(on_face(xy, .05)), colour, "beard")
+    for xy, colour in st.over: st.add("fill", st.skin(xy, .05), colour, "beard")
 
 def draw_glasses(st: Stage, # the pile to draw on
                 ) -> None:
@@ -283,14 +278,14 @@ def draw_glasses(st: Stage, # the pile to draw on
     thick, cy = {"thin": .014, "round": .02}.get(p.glasses, .032), p.eye_y + .02
     for side in (-1, 1):
         lens = shapes[p.glasses] * [side, 1] + [side * p.eye_x, cy]
-        arm = np.array([(side * (p.eye_x + w * .98), cy - h * .3, float(surface(p.eye_x + w, cy)) + .08), (side * (p.cheek + .03), cy - h * .1, -.12)])
+        arm = np.array([(side * (p.eye_x + w * .98), cy - h * .3, float(on_face(p, (p.eye_x + w, cy), .08)[2])), (side * (p.cheek + .03), cy - h * .1, -.12)])
         st.add("line", st.head(arm), p.frame, "glasses", thick * 1.1)
-        st.add("line", st.head(on_face(lens, .10)), p.frame, "glasses", thick, True)
+        st.add("line", st.skin(lens, .10), p.frame, "glasses", thick, True)
         glint = np.array([(-.5 * w, -.1 * h), (-.15 * w, -.55 * h)]) + [side * p.eye_x, cy]
-        st.add("line", st.head(on_face(glint, .11)), mix(p.skin, (255, 255, 255), .75), "glasses", .012)
+        st.add("line", st.skin(glint, .11), mix(p.skin, (255, 255, 255), .75), "glasses", .012)
     b = p.eye_x - w
     bridge = rounded(np.array([(-b - .01, cy - .03), (0, cy - .065), (b + .01, cy - .03)]), 9)
-    st.add("line", st.head(on_face(bridge, .12)), p.frame, "glasses", thick)
+    st.add("line", st.skin(bridge, .12), p.frame, "glasses", thick)
 
 # %% ../../nbs/25_talkers.look.ipynb #3219265d
 def layers_of(person: Person, # who
@@ -305,6 +300,8 @@ def layers_of(person: Person, # who
     for draw in (draw_hair_behind, draw_body, draw_ears, draw_skin, draw_beard, draw_lines, draw_nose, draw_mouth, draw_moustache, draw_eyes, draw_hair, draw_glasses): draw(st)
     return st
 
+def _pieces(layer, t): return list(layer.pts[t]) if layer.pts.ndim == 4 else [layer.pts[t]]
+
 def paint(canvas: np.ndarray, # uint8 [H, W, 3], changed
           layers: list, # of `Stage`
           t: int, # frame
@@ -314,8 +311,7 @@ def paint(canvas: np.ndarray, # uint8 [H, W, 3], changed
     cv2 = need("cv2", "face")
     for l in layers:
         if l.op == "soft" or l.show is not None and not l.show[t]: continue
-        pts = l.pts[t]
-        many = list(pts) if pts.ndim == 3 else [pts]
+        many = _pieces(l, t)
         if l.op == "fill": cv2.fillPoly(canvas, many, l.colour, cv2.LINE_AA, SHIFT)
         elif l.op == "line": cv2.polylines(canvas, many, l.closed, l.colour, l.width, cv2.LINE_AA, SHIFT)
         if l.soft_after: cv2.multiply(canvas, cv2.resize(soft, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR), canvas, 1 / 200)
@@ -323,6 +319,7 @@ def paint(canvas: np.ndarray, # uint8 [H, W, 3], changed
 def soften(layers: list, # of `Stage`
            t: int, # frame
            px: int, # canvas pixels, square
+           face: np.ndarray, # outline of the face, canvas pixels, [n, 2]
           ) -> np.ndarray: # uint8 [px/4, px/4, 3], 200 is neutral
     "The soft shades of one frame."
     cv2 = need("cv2", "face")
@@ -330,6 +327,7 @@ def soften(layers: list, # of `Stage`
     for l in layers:
         if l.op != "soft": continue
         one = np.full_like(small, 200)
-        cv2.fillPoly(one, [l.pts[t]], l.colour, cv2.LINE_AA, SHIFT + 2)
+        cv2.fillPoly(one, _pieces(l, t), l.colour, cv2.LINE_AA, SHIFT + 2)
         cv2.multiply(small, one, small, 1 / 200)
-    return cv2.GaussianBlur(small, (0, 0), max(px / 256, .6) * .9)
+    mask = cv2.fillPoly(np.zeros(small.shape[:2], np.uint8), [np.rint(face * 4).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
+    return cv2.copyTo(cv2.GaussianBlur(small, (0, 0), max(px / 256, .6) * .9), mask, np.full_like(small, 200))

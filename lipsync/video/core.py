@@ -117,7 +117,7 @@ def probe_video(path: str | Path | BinaryIO, # a video
     with c:
         sound, cc = c.streams.audio, s.codec_context
         name, coding, pixels = c.format.name.split(",")[0], cc.name, cc.pix_fmt or ""
-        seconds = float(s.duration * s.time_base) if s.duration else (c.duration or 0) / 1e6
+        seconds = float(_length(c, s) or (c.duration or 0) / 1e6)
         fps, n = s.average_rate or s.guessed_rate or 0, s.frames
         first = next(_decoded(c, s, _where(path), [0, 0]), None)
         if first is None: raise InputError("holds no picture that can be decoded", path=_where(path), found=f"{name}/{coding}, {n} frames by its header", todo="copy it again")
@@ -158,9 +158,16 @@ def _timed(c, s, where, lost):
         last = t
         yield t, f, f.duration * s.time_base if f.duration else 1 / Fraction(rate)
 
+def _length(c, s):
+    "Length of the picture track by the header, s; None where it does not say."
+    if s.duration: return s.duration * s.time_base
+    said = s.metadata.get("DURATION", "").split(":")                    # Matroska: 00:01:02.500000000
+    if len(said) == 3: return sum(Fraction(v) * 60 ** (2 - i) for i, v in enumerate(said))
+    return Fraction(c.duration, 1_000_000) if c.duration and len(c.streams) == 1 else None
+
 def _from(path, start):
     "The frames of `_timed` from the last one at or before `start` on (or from earlier); then words about what was lost."
-    where, lost, end, some = _where(path), [0, 0], Fraction(0), False
+    where, lost, end, some, spoilt = _where(path), [0, 0], Fraction(0), False, 0
     for back in (0, 10, None):                                          # seek; seek further back; begin at the beginning
         c, s = _open(path)
         with c:
@@ -169,13 +176,15 @@ def _from(path, start):
             frames = _timed(c, s, where, lost)
             first = next(frames, None)
             if first is None or first[0] > start and seeks: continue
-            some, length = True, s.duration * s.time_base if s.duration else None
+            some, length = True, _length(c, s)
             for item in ([first], frames):
-                for t, f, d in item: end = t + d; yield t, f, d
+                for t, f, d in item:
+                    end, spoilt = t + d, spoilt + f.is_corrupt
+                    yield t, f, d
             break
     if not some: raise InputError("holds no picture that can be decoded", path=where, found=f"{lost[0]} damaged packets", wanted="at least one picture", todo="copy it again")
     if length and end < length - Fraction(3, 10): warnings.warn(f"{where}: is cut short: {float(end):.2f} s of {float(length):.2f} s are there", VideoWarning, stacklevel=4)
-    if any(lost): warnings.warn(f"{where}: is damaged: {lost[0]} packets could not be decoded, {lost[1]} pictures were out of order", VideoWarning, stacklevel=4)
+    if any(lost) or spoilt: warnings.warn(f"{where}: is damaged: {lost[0]} packets could not be decoded, {spoilt} pictures are spoilt, {lost[1]} were out of order", VideoWarning, stacklevel=4)
 
 # %% ../../nbs/20_video.core.ipynb #9d501e08
 def _even(items, fps, start, stop):

@@ -99,12 +99,12 @@ def pinyin_parts(syllable: str, # one syllable, as in "zhong1", "lǜ", "er"
 
 # %% ../nbs/04_visemes.ipynb #841a122f
 ESPEAK = MappingProxyType({name: tuple(arpa.split("+")) for arpa, names in {
-    "P": "p", "B": "b", "M": "m m-", "F": "f", "V": "v", "TH": "T", "DH": "D", "T": "t t# t2", "D": "d d#", "Q": "?", "K": "k x c", "G": "g Q", "NG": "N N-",
+    "P": "p", "B": "b", "M": "m m-", "F": "f", "V": "v", "TH": "T t[", "DH": "D", "T": "t t# t2", "D": "d d#", "Q": "?", "K": "k x c", "G": "g Q", "NG": "N N-",
     "CH": "tS", "JH": "dZ", "SH": "S", "ZH": "Z", "S": "s", "Z": "z", "N": "n n^", "EN": "n-", "L": "l l# l^ K", "EL": "l-",
     "R": "r r- R", "ER": "3 3:", "W": "w w#", "Y": "j ;", "HH": "h h# H",
     "AA": "A A: 0 A~", "AE": "a aa &", "AH": "@ @2 @- @5 V a#", "AO": "O O: O2 o O~", "EH": "E e E2", "EY": "eI e:", "IH": "I I# I2", "IY": "i i:", "UH": "U",
     "UW": "u u: u#", "OW": "oU o: @U", "AY": "aI", "AW": "aU", "OY": "OI",
-    "AA+R": "A@", "AO+R": "O@ o@", "EH+R": "e@", "IH+R": "i@3", "UH+R": "U@", "AY+ER": "aI3", "AY+AH": "aI@",
+    "AA+R": "A@", "AH+R": "VR", "AO+R": "O@ o@", "EH+R": "e@", "IH+R": "i@3 IR", "UH+R": "U@", "AY+ER": "aI3", "AY+AH": "aI@",
     "IY+AH": "i@", "AW+ER": "aU@", "AH+L": "@L", "SIL": "_ _: _:: _! _| | ||"}.items() for name in names.split()})
 
 def _clean_espeak(phone, known=ESPEAK):
@@ -125,7 +125,7 @@ _CMN_WAYS = MappingProxyType({n: tuple(way.split()) for way, names in {
     "PP": "ph", "DD": "th", "kk": "kh X", "CH": "ts. ts.h s. tS; tS;h S;", "SS": "ts tsh", "RR": "z.", "aa RR": "@r", "ih": "i. i[", "E": "o-",
     "aa ih": "ai", "aa ou": "Au", "ih aa": "iA", "ou aa": "ua", "ou aa ih": "uai", "E ih": "ei", "ih E": "iE", "ou E": "yE u@ y&", "ou": "y y@ yi yu",
     "ou oh": "uo", "oh ou": "ou", "oh": "ong yong", "ih oh": "io", "ih oh ou": "iou", "ou E ih": "uei"}.items() for n in names.split()})
-_CMN_SHARED = MappingProxyType({"a": ("aa",), "@": ("E",)})
+_CMN_SHARED = MappingProxyType({"a": ("aa",), "@": ("E",), "o": ("oh",)})
 
 # %% ../nbs/04_visemes.ipynb #f8811274
 _ARPA_GLIDES = MappingProxyType({"AY": ("aa", "ih"), "AW": ("aa", "ou"), "OY": ("oh", "ih"), "EY": ("E", "ih"), "OW": ("oh", "ou")})

@@ -80,18 +80,13 @@ def evaluate_options(p: argparse.ArgumentParser, # of this command
 def _figures(model, recipe, cfg, data):
     "The scores of a model on data: the very split that its training left out, or a corpus that it knows nothing of."
     if data == cfg.data: return recipe.evaluate(SimpleNamespace(model=model), cfg)
-    from lipsync.corpus.loaders import pieces, usable
+    from lipsync.corpus.loaders import usable
     from lipsync.corpus.source import open_corpus
-    from lipsync.metrics import viseme_scores
-    from lipsync.recipes.tcn import answer
-    from lipsync.timebase import MEL_FPS
+    from lipsync.recipes.tcn import tcn_scores
     from lipsync.track import viseme_cues
     corpus = usable(open_corpus(data, valid=0, test=0), lambda c: (c.sound, c.seconds, viseme_cues(c.phones())))
     rows = corpus.split("test") if "test" in corpus.splits else corpus
-    true, pred, took = answer(model, rows, cfg)
-    scores = viseme_scores(true, pred, [c.speaker for c in pieces(rows, 60.)], tolerance=cfg.tolerance * MEL_FPS // 1000)
-    return dict(split="test" if rows is not corpus else "all", data=data, look_ahead_ms=cfg.look_ahead, latency_ms=cfg.look_ahead + cfg.hop_length_ms,
-                real_time_factor=round(scores["seconds"] / max(took, 1e-9), 1), skipped=len(corpus.skipped), **scores)
+    return dict(split="test" if rows is not corpus else "all", data=data, skipped=len(corpus.skipped), **tcn_scores(model, rows, cfg))
 
 def evaluate(args: argparse.Namespace, # see `evaluate_options`
             ) -> int: # exit code

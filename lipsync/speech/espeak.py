@@ -171,12 +171,10 @@ def word_spans(words: list, # of an `Utterance`: [sample, place from 1, length, 
     return [(" ".join(text[place - 1:stop - 1].strip(_EDGES).split()) or text[place - 1:stop - 1].strip(), a, b) for (place, a, b), stop in zip(spans, stops)]
 
 # %% ../../nbs/28_speech.espeak.ipynb #7fd30e50
-_ACCENTS = MappingProxyType({"VR": ("AH", "R"), "IR": ("IH", "R"), "t[": ("TH",)})  # Scottish fur and fir, Caribbean thing
-
 @functools.lru_cache(maxsize=1024)
 def _labels(name, lang):
     "What a phone is called in an alignment; `UnknownPhone` for a name that has no viseme."
-    if lang != "cmn": return _ACCENTS.get(name) or espeak_to_arpabet(name)
+    if lang != "cmn": return espeak_to_arpabet(name)
     viseme_of(name, "espeak-cmn")
     return (name,)
 

@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['SKINS', 'HAIRS', 'EYES', 'STYLES', 'BEARDS', 'GLASSES', 'CLOTHES', 'SHIFT', 'SS', 'LABELS', 'mix', 'scaled',
            'dark_of', 'deep_of', 'Person', 'rounded', 'mirrored', 'ring', 'outline', 'girth', 'on_face', 'Pose',
-           'Layer', 'Stage', 'lip_curves', 'draw_mouth', 'put_seam', 'draw_eyes', 'draw_nose', 'draw_skin',
-           'draw_lines']
+           'Layer', 'Stage', 'lip_curves', 'draw_mouth', 'draw_eyes', 'draw_nose', 'draw_skin', 'draw_lines']
 
 # %% ../../nbs/24_talkers.face.ipynb #666c5a93
 import random
@@ -12,11 +11,12 @@ from functools import lru_cache
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 import numpy as np
-from ..core import InputError, need, stable_seed
+from fastcore.basics import patch
+from ..core import InputError, stable_seed
 from .mouth import MOVES, Habits
 
 # %% ../../nbs/24_talkers.face.ipynb #ff97adc3
-SKINS = ((255, 226, 208), (250, 213, 188), (243, 198, 166), (229, 178, 142), (208, 152, 114), (181, 124, 88), (148, 98, 68), (114, 74, 52), (86, 56, 42))
+SKINS = ((251, 220, 202), (247, 209, 184), (243, 198, 166), (229, 178, 142), (208, 152, 114), (181, 124, 88), (148, 98, 68), (124, 83, 59), (101, 68, 50))
 HAIRS = MappingProxyType({"black": (30, 26, 28), "dark": (58, 40, 32), "brown": (94, 62, 42), "light": (140, 98, 62), "blond": (214, 172, 106), "fair": (234, 208, 150), "red": (164, 76, 38), "auburn": (108, 48, 34), "pink": (214, 110, 150), "blue": (70, 96, 160), "teal": (52, 128, 124)})
 EYES = ((62, 40, 28), (92, 62, 40), (124, 92, 52), (92, 112, 70), (82, 120, 148), (66, 96, 140), (118, 128, 136))
 
@@ -34,8 +34,15 @@ def scaled(a: tuple, # a colour, RGB 0 to 255
     f = f if isinstance(f, tuple) else (f, f, f)
     return tuple(float(min(max(x * k, 0), 255)) for x, k in zip(a, f))
 
-def dark_of(skin): return scaled(skin, (.74, .64, .60))
-def deep_of(skin): return scaled(skin, (.50, .38, .36))
+def dark_of(skin: tuple, # RGB
+           ) -> tuple: # RGB
+    "Skin in the shade."
+    return scaled(skin, (.74, .64, .60))
+
+def deep_of(skin: tuple, # RGB
+           ) -> tuple: # RGB
+    "Skin in a crease."
+    return scaled(skin, (.50, .38, .36))
 
 # %% ../../nbs/24_talkers.face.ipynb #c44fdc66
 STYLES = ("bald", "buzz", "short", "swept", "quiff", "messy", "curly", "afro", "receding", "bob", "long", "wavy", "bun", "ponytail", "scarf", "beanie")
@@ -115,8 +122,10 @@ def _looks(rng, male, age, tone, hair):
                 under=_vivid(rng, .8, 1.) if rng.random() < .5 else (244., 244., 246.), frame=_one_of(rng, ((38, 34, 38), (84, 52, 34), (140, 30, 40), (40, 60, 110), (170, 140, 80))),
                 makeup=rng.random() if male < .4 else 0., shadow=_vivid(rng, .4, .8), earring=male < .5 and rng.random() < .4, part=1 if rng.random() < .5 else -1, volume=.8 + .45 * rng.random())
 
-@classmethod
-def _draw(cls, seed):
+@patch(cls_method=True)
+def draw(cls: Person,
+         seed: int, # the same seed, the same person
+        ) -> Person: # nobody else's seed gives them
     "A person by chance."
     rng = random.Random(stable_seed("person", seed))
     u = lambda low, high: low + (high - low) * rng.random()
@@ -133,12 +142,11 @@ def _draw(cls, seed):
     red = scaled(skin, (u(.86, .93), u(.56, .66), u(.58, .68)))
     lips = mix(red, _one_of(rng, ((188, 40, 56), (204, 84, 92), (150, 40, 66), (214, 110, 104))), .75 * look["makeup"]**.7 if look["makeup"] > .35 else 0.)
     mask = u(-.1, .1)
-    return cls(seed, male, age, skin, hair, iris, lips, cheek=bell(.70 + .015 * male, .05), jaw=bell(.53 + .06 * male, .06), chin=bell(.165 + .055 * male, .05), length=bell(1. + .02 * male, .06), forehead=bell(.655, .035),
-               eye_x=bell(.308, .025), eye_y=bell(-.02, .03), eye_w=bell(.170 - .014 * male, .018), eye_h=bell(.114 - .022 * male - .0003 * (age - 20), .024), tilt=bell(.07, .11), crease=0. if rng.random() < .25 else u(.5, 1.), iris_r=bell(.092 - .004 * male, .007),
-               brow_y=bell(-.285 + .025 * male, .03), brow_t=bell(.036 + .02 * male, .013), arch=bell(.055 - .025 * male, .03), brow_tilt=bell(.02, .10), nose_w=bell(.125 + .012 * male + .004 * tone, .03), nose_y=bell(.345, .04), bridge=bell(.05, .015),
-               mouth_w=bell(.252, .035), mouth_y=bell(.64, .025), lip_up=bell(.050 - .008 * male + .0022 * tone, .014), lip_low=bell(.070 - .010 * male + .002 * tone, .016), teeth=mix((252, 250, 244), (236, 226, 200), u(0, 1)), ears=bell(.19, .03),
+    return cls(seed, male, age, skin, hair, iris, lips, cheek=bell(.70 + .015 * male, .065), jaw=bell(.53 + .06 * male, .085), chin=bell(.165 + .055 * male, .05), length=bell(1. + .02 * male, .085), forehead=bell(.655, .045),
+               eye_x=bell(.308, .034), eye_y=bell(-.02, .03), eye_w=bell(.170 - .014 * male, .025), eye_h=bell(.114 - .022 * male - .0003 * (age - 20), .024), tilt=bell(.07, .15), crease=0. if rng.random() < .25 else u(.5, 1.), iris_r=bell(.092 - .004 * male, .007),
+               brow_y=bell(-.285 + .025 * male, .03), brow_t=bell(.036 + .02 * male, .018), arch=bell(.055 - .025 * male, .045), brow_tilt=bell(.02, .14), nose_w=bell(.122 + .014 * male + .004 * tone, .04), nose_y=bell(.345, .05), bridge=bell(.05, .015),
+               mouth_w=bell(.252, .048), mouth_y=bell(.64, .025), lip_up=bell(.050 - .008 * male + .0022 * tone, .014), lip_low=bell(.070 - .010 * male + .002 * tone, .016), teeth=mix((252, 250, 244), (236, 226, 200), u(0, 1)), ears=bell(.19, .03),
                freckles=u(.3, 1) if tone < 3 and rng.random() < .2 else 0., mole=(u(-.45, .45), u(.2, .8)) if rng.random() < .15 else (), habits=Habits(bell(1., .18), bell(.03, .02), bell(1., .25), bell(.08, .22)), **look)
-Person.draw = _draw
 
 # %% ../../nbs/24_talkers.face.ipynb #3c3b54ce
 def rounded(ctrl: np.ndarray, # points to go through, [m, D], m > 2
@@ -400,7 +408,7 @@ def draw_mouth(st: Stage, # the pile to draw on
     tip = np.stack([.5 * c["x_in"], np.clip(edge + .006 - .03 * (1 - _S**2), top, bottom)], -1), np.stack([.5 * c["x_in"], np.minimum(edge + .05 * (1 - _S**2)**.5, bottom + .015)], -1)
     st.add("fill", loop(put(tip[0]), put(tip[1])), (206, 108, 106), "mouth", show=opened & (m["tip"][:, 0] > .5))
     seam = np.concatenate([c["ou"][:, :1], c["iu"], c["ou"][:, -1:]], 1)
-    st.add("line", put_seam(st, seam), mix(scaled(p.lips, .42), deep_of(p.skin), .5), "mouth", .013)
+    st.add("line", _put_seam(st, seam), mix(scaled(p.lips, .42), deep_of(p.skin), .5), "mouth", .013)
     st.marks["lips_outer"], st.marks["lips_inner"] = loop(put(c["ou"]), put(c["ol"])[:, 1:-1]), loop(put(c["iu"]), put(c["il"])[:, 1:-1])
     for side in (-1, 1):                                                            # the dents beside the corners
         k = 0 if side < 0 else -1
@@ -408,7 +416,7 @@ def draw_mouth(st: Stage, # the pile to draw on
         dent = np.concatenate([at + np.array([side * .012, -.022]), at + np.array([side * .026, .002]), at + np.array([side * .016, .026])], 1)
         st.add("line", st.skin(dent), mix(p.skin, dark_of(p.skin), .8), "face", .010)
 
-def put_seam(st, seam): return st.skin(seam, np.pad(_lift(st), ((0, 0), (1, 1))))
+def _put_seam(st, seam): return st.skin(seam, np.pad(_lift(st), ((0, 0), (1, 1))))
 
 # %% ../../nbs/24_talkers.face.ipynb #f020ecea
 def _lids(st, s, side):

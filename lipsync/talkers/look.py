@@ -188,7 +188,8 @@ def draw_hair(st: Stage, # the pile to draw on
     base = np.stack([np.interp(np.linspace(0, 1, 40), np.linspace(0, 1, len(crown)), crown[:, i]) for i in range(3)], 1)
     rng = random.Random(p.seed + 7)
     low, high = st.head(inner), st.rim(base)
-    for k in range(9 if p.style not in ("buzz", "receding") else 4):
+    if p.style in ("curly", "afro"): _curls(st, low, high, colour, rng)
+    for k in range(0 if p.style in ("curly", "afro") else 9 if p.style not in ("buzz", "receding") else 4):
         f, a, span = .12 + .78 * rng.random(), int(3 + 22 * rng.random()), int(8 + 8 * rng.random())
         s = slice(a, min(a + span, 38))
         wide = .085 * np.sin(np.pi * np.linspace(0, 1, s.stop - s.start)[:, None])
@@ -196,6 +197,15 @@ def draw_hair(st: Stage, # the pile to draw on
         st.add("fill", np.concatenate([flow(np.clip(f - wide, .03, .97)), flow(np.clip(f + wide * .2, .03, .97))[:, ::-1]], 1), mix(scaled(colour, 1.22 if k % 2 else .80), (255, 240, 220), .06 if k % 2 else 0), "hair")
     if p.style not in ("curly", "afro", "bob", "long", "wavy"): draw_ears(st, near=True)
     if long > .6: _locks(st, long, sides * v)
+
+def _curls(st, low, high, colour, rng):
+    "Round locks in two tones, scattered between the hairline and the crown."
+    at = np.array([(rng.random()**.8, 39 * rng.random(), .045 + .03 * rng.random()) for _ in range(64)])
+    f, i = .08 + .84 * at[:, 0, None], at[:, 1].astype(int)
+    centre = low[:, i] * (1 - f) + high[:, i] * f
+    locks = centre[:, :, None] + st.k[..., None] * at[:, 2, None, None] * ring(0, 0, 1, .86, 10)
+    st.add("fill", locks[:, ::2], scaled(colour, .80), "hair")
+    st.add("fill", locks[:, 1::2] - st.k[..., None] * np.array([.008, .012]), mix(scaled(colour, 1.20), (255, 240, 220), .05), "hair")
 
 def _locks(st, long, sides):
     "The hair that falls in front of the ears."

@@ -49,7 +49,7 @@ class Scene:
         u = lambda low, high: low + (high - low) * rng.random()
         turn, rise = u(-1.25, 1.25), u(-.1, .9)
         light = (float(np.sin(turn) * np.cos(rise)), float(-np.sin(rise)), float(np.cos(turn) * np.cos(rise)))
-        return cls(seed, light, u(.15, .62), u(-.8, .9), u(.82, 1.12), u(.85, 1.18), BACKDROPS[int(rng.random() * len(BACKDROPS))], u(.3, 2.6), max(u(-.5, .7), 0), u(0, 5), u(.285, .345), u(.46, .54), u(.455, .50), u(-.22, .22), u(-.06, .08), u(.4, 1.3))
+        return cls(seed, light, u(.2, .75), u(-.8, .9), u(.92, 1.08), u(.85, 1.12), BACKDROPS[int(rng.random() * len(BACKDROPS))], u(.3, 2.6), max(u(-.5, .7), 0), u(0, 4), u(.30, .355), u(.46, .54), u(.485, .525), u(-.22, .22), u(-.06, .08), u(.4, 1.3))
 
     def __post_init__(self):
         if self.backdrop not in BACKDROPS: raise InputError("no such backdrop", found=repr(self.backdrop), wanted=", ".join(BACKDROPS))
@@ -187,6 +187,7 @@ def _light_map(scene):
     w = scene.warmth
     key, fill = np.array([1 + .05 * w, 1., 1 - .07 * w]), np.array([1 - .06 * w, 1 - .01 * abs(w), 1 + .08 * w])
     level = 1 + scene.contrast * (lit - front) / front
+    level = np.where(level > 1, 1 + .45 * (level - 1), level)
     share = np.clip(lit, 0, 1)[..., None]
     return np.clip(200 * level[..., None] * (share * key + (1 - share) * fill), 40, 255).astype(np.uint8)
 
@@ -210,13 +211,13 @@ class Camera:
               roll: float): # radians
         "Shade the figure in place."
         cv2, px = self.cv2, canvas.shape[0]
-        n = px // 4
+        n = px // 2
         mask = np.zeros((n, n), np.uint8)
         for l in layers:
-            if l.big: cv2.fillPoly(mask, list(l.pts[t]) if l.pts.ndim == 4 else [l.pts[t]], 255, cv2.LINE_AA, SHIFT + 2)
-        f, c, s = k * 4.8 / _MAP / 4, np.cos(roll), np.sin(roll)
+            if l.big: cv2.fillPoly(mask, list(l.pts[t]) if l.pts.ndim == 4 else [l.pts[t]], 255, cv2.LINE_AA, SHIFT + 1)
+        f, c, s = k * 4.8 / _MAP / 2, np.cos(roll), np.sin(roll)
         m = np.array([[f * c, -f * s, 0], [f * s, f * c, 0]])
-        m[:, 2] = centre / 4 - m[:, :2] @ [_MAP / 2 - .5, _MAP / 2 - .5]
+        m[:, 2] = centre / 2 - m[:, :2] @ [_MAP / 2 - .5, _MAP / 2 - .5]
         lit = cv2.warpAffine(self.map, m, (n, n), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         lit = cv2.copyTo(lit, mask, np.full((n, n, 3), 200, np.uint8))
         cv2.multiply(canvas, cv2.resize(lit, (px, px), interpolation=cv2.INTER_LINEAR), canvas, 1 / 200)

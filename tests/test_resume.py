@@ -68,8 +68,11 @@ def job(settings, limit=0, name="kill"):
 def serve():
     "Fork a process for each line of stdin and say its number; at the next line wait for it and say how it ended. Until then its number is nobody else's, so that it is safe to kill."
     import torch
+    from lipsync.learner import learner
     torch.set_num_threads(1)
-    recipe()
+    r = recipe()
+    warm = learner(r, r.config(device="cpu"))          # what torch and fastai import late is imported here, once
+    warm.create_opt(); warm.opt.step()
     print("ready", flush=True)
     for line in sys.stdin:
         pid = os.fork()
@@ -100,12 +103,12 @@ class Trainer:
         assert self.process.stdout.readline().strip() == "ready"
 
     def run(self, out, kill_after=None, behind=None, sign=signal.SIGKILL, limit=0, name="kill", said=None, **settings):
-        "Run a job, killed after so many seconds (behind=k: counted from the end of epoch k); returns (exit code, what it said)."
+        "Run a job, killed after so many seconds (behind=k: counted from the end of epoch k, 0: from its first word); returns (exit code, what it said)."
         said, out = said or Path(out).parent / f"{Path(out).name}.said", Path(out)
         pid = self.begin(said, limit, name, out=str(out), **settings)
         if kill_after is not None:
             log, until = lambda: (out / "log.txt").read_text() if (out / "log.txt").is_file() else "", time.time() + 60
-            while behind and not re.search(rf"epoch +{behind}/|evaluating", log()) and time.time() < until: time.sleep(.002)
+            while behind is not None and not re.search(rf"epoch +{behind}/|evaluating" if behind else "recipe", log()) and time.time() < until: time.sleep(.002)
             time.sleep(kill_after)
             os.kill(pid, sign)
         return self.end(), said.read_text()
@@ -137,19 +140,18 @@ def trainer():
 
 @pytest.fixture(scope="module")
 def whole(trainer, tmp_path_factory):
-    "The run that is never killed, and how long it takes, s."
+    "The run that is never killed."
     out = tmp_path_factory.mktemp("whole") / "run"
-    start = time.time()
     code, said = trainer.run(out)
     assert code == 0, said
-    return out, time.time() - start
+    return out
 
 def assert_same(a, b, files=FILES):
     differ = [f for f in files if not (a / f).is_file() or (a / f).read_bytes() != (b / f).read_bytes()]
     assert not differ, f"{differ} differ: {sorted(p.name for p in a.iterdir())}"
 
 def test_the_reference_has_all_files(whole):
-    out, _ = whole
+    out = whole
     assert [f for f in FILES if not (out / f).is_file()] == []
     assert not (out / "epoch_4.safetensors").exists()                              # keep=2
     assert [r["epoch"] for r in json.loads((out / "history.json").read_text())] == [1, 2, 3, 4, 5, 6]
@@ -157,17 +159,16 @@ def test_the_reference_has_all_files(whole):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_killed_at_random_moments(trainer, whole, tmp_path, seed):
-    ref, took = whole
-    rng, out, kills = random.Random(seed), tmp_path / "run", 0
-    for attempt in range(12):
-        code, said = trainer.run(out, rng.uniform(.05, .6) * took if attempt < 4 else None, resume="auto")
-        if code == 0: break
-        assert code == -signal.SIGKILL, said
-        kills += 1
-    assert code == 0 and kills >= 1, f"{kills} kills"
+    "Three kills, each a random time behind a random epoch: in batches, in validation, while files are written or renamed, or before anything is there."
+    ref, rng, out = whole, random.Random(seed), tmp_path / "run"
+    killed = [trainer.run(out, rng.uniform(0, .25), behind=k, resume="auto") for k in sorted(rng.sample(range(6), 3))]
+    assert {code for code, _ in killed} <= {-signal.SIGKILL, 0} and killed[0][0] == -signal.SIGKILL, killed
+    code, said = trainer.run(out, resume="auto")
+    assert code == 0, said
     assert_same(out, ref)
-    log = (out / "log.txt").read_text()
-    print(f"{kills} kills; resumed after epochs {[line.split('after epoch ')[1] for line in log.splitlines() if 'resumed from' in line]}")
+    went_on = [int(n) for n in re.findall(r"resumed from .* after epoch (\d+)", (out / "log.txt").read_text())]
+    assert went_on and went_on == sorted(went_on)
+    print(f"codes {[code for code, _ in killed]}, went on after epochs {went_on}")
 
 @pytest.mark.parametrize("extra", [dict(amp="fp16"), dict(workers=2), dict(accumulate=3, schedule="warmup-cosine", warmup=1.)], ids=lambda d: "-".join(d))
 def test_other_states_survive_too(trainer, whole, tmp_path, extra):
@@ -180,7 +181,7 @@ def test_other_states_survive_too(trainer, whole, tmp_path, extra):
     code, said = trainer.run(out, resume="auto", **extra)
     assert code == 0, said
     assert_same(out, ref)
-    same = (ref / "last.safetensors").read_bytes() == (whole[0] / "last.safetensors").read_bytes()
+    same = (ref / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
     assert same == ("workers" in extra)                                             # worker processes change nothing, the others do
 
 def test_a_cold_process_killed(whole, tmp_path):
@@ -196,10 +197,10 @@ def test_a_cold_process_killed(whole, tmp_path):
     assert p.returncode == -signal.SIGKILL
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert_same(out, whole[0])
+    assert_same(out, whole)
 
 def test_ctrl_c_leaves_a_run_to_go_on_with(trainer, whole, tmp_path):
-    ref, out = whole[0], tmp_path / "run"
+    ref, out = whole, tmp_path / "run"
     code, said = trainer.run(out, .02, behind=3, sign=signal.SIGINT, resume="auto")
     assert code == 1 and "KeyboardInterrupt" in said
     assert "resume=auto" in (out / "log.txt").read_text()
@@ -215,7 +216,7 @@ class Bomb:
 def test_a_bad_file_is_refused_and_the_one_before_is_used(trainer, whole, tmp_path, how, name):
     import shutil, torch
     from safetensors.torch import save_file
-    ref, out, mark = whole[0], tmp_path / "run", tmp_path / "executed"
+    ref, out, mark = whole, tmp_path / "run", tmp_path / "executed"
     shutil.copytree(ref, out)
     path = out / name
     if how == "truncated": path.write_bytes(path.read_bytes()[:-20])
@@ -233,7 +234,7 @@ def test_a_bad_file_is_refused_and_the_one_before_is_used(trainer, whole, tmp_pa
 def test_nothing_usable_is_an_error(trainer, whole, tmp_path):
     import shutil
     out = tmp_path / "run"
-    shutil.copytree(whole[0], out)
+    shutil.copytree(whole, out)
     for n in ("last", "before"): (out / f"{n}.state.safetensors").write_bytes(b"junk")
     code, said = trainer.run(out, resume="auto")
     assert code == 1 and "no checkpoint in the folder can be used" in said and "last.state.safetensors" in said and "before.state.safetensors" in said
@@ -241,7 +242,7 @@ def test_nothing_usable_is_an_error(trainer, whole, tmp_path):
 def test_another_recipe_shape_or_setting_is_an_error(trainer, whole, tmp_path):
     import shutil
     out = tmp_path / "run"
-    shutil.copytree(whole[0], out)
+    shutil.copytree(whole, out)
     kept = {f: (out / f).read_bytes() for f in FILES}
     for change, says in ((dict(name="other"), "is of another recipe: found kill; wanted other"), (dict(lr=.5), "lr: 0.0003 then, 0.5 now"), (dict(width=20), "width: 16 then, 20 now")):
         code, said = trainer.run(out, resume="auto", **change)
@@ -253,10 +254,10 @@ def test_growing_epochs_draws_the_course_anew(trainer, whole, tmp_path):
     import shutil
     from lipsync.callback.schedule import one_cycle
     out = tmp_path / "run"
-    shutil.copytree(whole[0], out)
+    shutil.copytree(whole, out)
     code, said = trainer.run(out, resume="auto", epochs=9)
     assert code == 0 and "epochs: 6 then, 9 now" in said, said
-    rows, old = json.loads((out / "history.json").read_text()), json.loads((whole[0] / "history.json").read_text())
+    rows, old = json.loads((out / "history.json").read_text()), json.loads((whole / "history.json").read_text())
     n = rows[0]["step"]
     assert rows[:6] == old and len(rows) == 9
     for r in rows[6:]: assert abs(r["lr"] - 3e-4 * one_cycle(r["step"] - 1, 9 * n)) < 1e-12
@@ -277,7 +278,7 @@ def test_early_stop_survives_a_kill(trainer, whole, tmp_path):
 
 def test_a_full_disk_leaves_the_last_checkpoint(trainer, whole, tmp_path):
     "Writing fails in the middle of the next checkpoint: a clear error, nothing half written, and with room again it goes on."
-    out, ref = tmp_path / "run", whole[0]
+    out, ref = tmp_path / "run", whole
     code, said = trainer.run(out, .02, behind=3, resume="auto")
     assert code == -signal.SIGKILL and (out / "last.safetensors").exists(), said
     before = {p.name: p.read_bytes() for p in out.glob("*.safetensors")}

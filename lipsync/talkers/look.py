@@ -94,6 +94,7 @@ def draw_ears(st: Stage, # the pile to draw on
              ) -> None:
     "Ears."
     p, h = st.person, st.person.ears
+    if p.style == "scarf": return
     for side in (-1, 1):
         right = np.array([(-.05, -.75), (.035, -1.), (.10, -.80), (.115, -.25), (.085, .30), (.05, .80), (.0, 1.), (-.05, .75)]) * [1, h] + [p.cheek + .01, .09]
         shape, show = rounded(right * [side, 1], 26, True), -side * st.pose.yaw > .10 if near else None
@@ -195,7 +196,7 @@ def draw_hair(st: Stage, # the pile to draw on
         wide = .085 * np.sin(np.pi * np.linspace(0, 1, s.stop - s.start)[:, None])
         flow = lambda f: low[:, s] * (1 - f) + high[:, s] * f
         st.add("fill", np.concatenate([flow(np.clip(f - wide, .03, .97)), flow(np.clip(f + wide * .2, .03, .97))[:, ::-1]], 1), mix(scaled(colour, 1.22 if k % 2 else .80), (255, 240, 220), .06 if k % 2 else 0), "hair")
-    if p.style not in ("curly", "afro", "bob", "long", "wavy"): draw_ears(st, near=True)
+    if long == 0: draw_ears(st, near=True)
     if long > .6: _locks(st, long, sides * v)
 
 def _curls(st, low, high, colour, rng):

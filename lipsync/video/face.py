@@ -107,23 +107,28 @@ def _planes(rgb):
     cr, cb = (r - y) / np.maximum(y, .08), (b - y) / np.maximum(y, .08)
     return y, cr, np.exp(-((cr - .3) / .22)**2 - ((cb + .28) / .26)**2)
 
-def _at(plane, dx, dy): return ndimage.shift(plane, (-dy, -dx), order=0, mode="constant", cval=float(plane.mean()))
-
 def _search(rgb, size):
-    "Best (score, x, y, eye distance) in a small picture."
+    "Best (score, x, y, eye distance) in a small picture: the score of each place is that of a face whose eyes have their middle there."
     y, red, skin = _planes(rgb)
-    best, lo = (-9., 0, 0, 0), max(5., .10 * max(size))
-    for e in np.geomspace(lo, max(lo, .42 * max(size)), 11):
-        blur = lambda p, s: ndimage.gaussian_filter(p, s * e, mode="nearest")
-        dark = blur(y, .45) - blur(y, .10)
-        redder = blur(red, .12) - blur(red, .5)
-        around = blur(skin, .3)
-        eyes = np.minimum(_at(dark, -e / 2, 0), _at(dark, e / 2, 0))
-        mouth = _at(dark, 0, 1.1 * e) + .5 * _at(redder, 0, 1.1 * e)
-        cheeks = np.minimum(_at(around, -.45 * e, .6 * e), _at(around, .45 * e, .6 * e))
-        score = 3 * np.clip(eyes, -.1, .25) + 1.2 * np.clip(mouth, -.1, .3) - 1.5 * np.clip(_at(dark, 0, .1 * e), 0, .2) + .7 * cheeks - .3 * _at(around, 0, -1.9 * e)
-        m = int(.5 * e)
-        score[:m], score[-int(1.2 * e):], score[:, :m], score[:, -m:] = -9, -9, -9, -9
+    (h, w), best, lo = size, (-9., 0, 0, 0), max(5., .09 * max(size))
+    for e in np.geomspace(lo, max(lo, .40 * max(size)), 12):
+        pad = int(2.2 * e) + 2
+        def at(plane, s):
+            blurred = np.pad(ndimage.gaussian_filter(plane, s * e, mode="nearest"), pad, mode="edge")
+            def shifted(dx, dy): i, j = pad + round(dy * e), pad + round(dx * e); return blurred[i:i + h, j:j + w]
+            return shifted
+        lum, rosy, tan = at(y, .08), at(red, .1), at(skin, .1)
+        least = lambda *v: np.minimum.reduce(v)
+        bright = lum(0, .1)                                             # the bridge of the nose
+        left = least(bright, lum(-.5, .38), lum(-.5, -.42) + .1, lum(-.88, .15)) - lum(-.5, 0)
+        right = least(bright, lum(.5, .38), lum(.5, -.42) + .1, lum(.88, .15)) - lum(.5, 0)
+        mouth = least(lum(0, .84), lum(0, 1.46)) - lum(0, 1.1) + .3 * (rosy(0, 1.1) - rosy(0, .8))
+        spots = [tan(dx, dy) for dx, dy in ((0, .1), (-.5, .5), (.5, .5), (-.8, .3), (.8, .3), (0, .5), (0, .85), (0, 1.46))]
+        face, outside = .5 * sum(spots) / 8 + .5 * np.sort(spots, 0)[1], .5 * (tan(-1.75, .3) + tan(1.75, .3))
+        contrast = np.maximum(bright, .15)
+        score = .7 * np.clip(np.minimum(left, right) / contrast, -.2, .5) + .3 * np.clip((left + right) / contrast, -.2, .8) + .5 * np.clip(mouth / contrast, -.2, .4) + .9 * face - .35 * outside
+        m = int(.6 * e)
+        score = np.where(np.pad(np.ones((max(0, h - m - int(1.3 * e)), max(0, w - 2 * m)), bool), ((m, h - m - max(0, h - m - int(1.3 * e))), (m, w - m - max(0, w - 2 * m)))), score, -9) if h > 2 * m and w > 2 * m else np.full_like(score, -9)
         i = np.unravel_index(score.argmax(), score.shape)
         if score[i] > best[0]: best = (float(score[i]), i[1] + .5, i[0] + .5, e)
     return best

@@ -9,6 +9,7 @@ __all__ = ['PAD', 'SHIFT', 'RATE', 'BAD_WORD', 'BAD_PAUSE', 'MAX_MISFIT', 'VERSI
 # %% ../../nbs/34_corpus.align.ipynb #b34099e4
 import hashlib, json, re, time, unicodedata
 import multiprocessing as mp
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -204,14 +205,15 @@ def each(fn: Callable, # task -> answer; importable, because worker processes st
 # %% ../../nbs/34_corpus.align.ipynb #3f5ca204
 VERSION = 1  # of the aligner's settings: with another number everything is aligned again
 
-def _key(clip):
+def _key(clip, pronounce):
     "What a clip's alignment depends on, as a hash."
+    who = getattr(pronounce, "__qualname__", type(pronounce).__qualname__)
     with open(clip.sound, "rb") as f: sound = hashlib.file_digest(f, "blake2b").hexdigest()
-    return stable_hash(VERSION, sound, clip.start, clip.stop, _words(clip.text))
+    return stable_hash(VERSION, sound, clip.start, clip.stop, _words(clip.text), who)
 
 def _align_one(clip, out, failed, pronounce, max_misfit):
     "Align one clip into its file, unless that is done or has failed before: the file's path."
-    key = _key(clip)
+    key = _key(clip, pronounce)
     path = out / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', clip.id)[-80:]}-{key}.json"
     if path.is_file(): return path
     if key in failed: raise InputError(failed[key])
@@ -234,12 +236,13 @@ def align_corpus(corpus: Corpus, # rows with text; those that have an alignment 
     log = make_folder(out) / "failures.jsonl"
     failed = {} if retry else _failures(log)
     todo = [c for c in corpus if c.alignment is None]
+    if todo: need("pocketsphinx", "align")
     one = partial(_align_one, out=log.parent, failed=failed, pronounce=pronounce, max_misfit=max_misfit)
     done, lost = {}, {}
     for clip, path, reason in progress(each(one, todo, workers), len(todo), "aligning", "clip"):
         if path: done[clip.id] = path; continue
-        lost[clip.id], key = reason, _attempt(_key, clip)[0]
-        if key in failed: continue
+        lost[clip.id], key = reason, _attempt(partial(_key, pronounce=pronounce), clip)[0]
+        if key in failed or not key or "pip install" in reason: continue  # known; no sound to know it by; or an installation may cure it
         with open(log, "a", encoding="utf-8") as f: f.write(json.dumps(dict(key=key, id=clip.id, sound=str(clip.audio or clip.video), reason=reason), ensure_ascii=False) + "\n")
     rows = [replace(c, alignment=done.get(c.id, c.alignment)) for c in corpus if c.id not in lost]
     return Corpus(rows, corpus.skipped + [(c.id, lost[c.id]) for c in corpus if c.id in lost], corpus.source, corpus.notes)
@@ -250,11 +253,11 @@ def import_mfa(corpus: Corpus, # rows
               ) -> Corpus: # the rows that have an alignment there; the others are in `skipped` with the reason
     "Take over the alignments that another aligner has written."
     if not Path(folder).is_dir(): raise InputError("no such folder", path=folder, wanted="the output folder of the aligner")
-    files = {f.stem: f for f in sorted(Path(folder).rglob("*")) if f.suffix.lower() in (".textgrid", ".json")}
-    by_speaker = {f"{f.parent.name}/{f.stem}": f for f in files.values()} | {f"{f.parent.name}/{f.stem}": f for f in Path(folder).rglob("*.TextGrid")}
-    rows, skipped = [], []
+    found = [f for f in sorted(Path(folder).rglob("*")) if f.suffix.lower() in (".textgrid", ".json")]
+    names, by_speaker = Counter(f.stem for f in found), {(f.parent.name, f.stem): f for f in found}
+    once, rows, skipped = {f.stem: f for f in found if names[f.stem] == 1}, [], []
     for c in corpus:
-        f = by_speaker.get(f"{c.speaker}/{c.sound.stem}") or files.get(Path(c.id).name) or files.get(c.sound.stem)
+        f = by_speaker.get((c.speaker, c.sound.stem)) or once.get(Path(c.id).name) or once.get(c.sound.stem)
         if f is None: skipped.append((c.id, f"no TextGrid or JSON called {c.sound.stem} below {folder}")); continue
         try: end = read_alignment(f).stop
         except LipsyncError as err: skipped.append((c.id, str(err))); continue

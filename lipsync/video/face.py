@@ -105,28 +105,34 @@ def _planes(rgb):
     r, g, b = np.moveaxis(rgb.astype(np.float32) / 255, -1, 0)
     y = .299 * r + .587 * g + .114 * b
     cr, cb = (r - y) / np.maximum(y, .08), (b - y) / np.maximum(y, .08)
-    return y, cr, np.exp(-((cr - .3) / .22)**2 - ((cb + .28) / .26)**2)
+    grey = np.abs(rgb.astype(np.int16) - rgb[..., :1]).mean() < 2       # without colours nothing can be said about skin
+    return y, cr, np.ones_like(y) if grey else np.exp(-((cr - .34) / .28)**2 - ((cb + .38) / .34)**2)
 
 def _search(rgb, size):
     "Best (score, x, y, eye distance) in a small picture: the score of each place is that of a face whose eyes have their middle there."
     y, red, skin = _planes(rgb)
+    likely = y[skin > .5]
+    ref = float(np.quantile(likely, .8)) if likely.size > 20 else .5    # how bright skin is in this picture
     (h, w), best, lo = size, (-9., 0, 0, 0), max(5., .09 * max(size))
     for e in np.geomspace(lo, max(lo, .40 * max(size)), 12):
         pad = int(2.2 * e) + 2
         def at(plane, s):
-            blurred = np.pad(ndimage.gaussian_filter(plane, s * e, mode="nearest"), pad, mode="edge")
+            blurred = np.pad(ndimage.gaussian_filter(plane, s * e, mode="nearest") if s else plane, pad, mode="edge")
             def shifted(dx, dy): i, j = pad + round(dy * e), pad + round(dx * e); return blurred[i:i + h, j:j + w]
             return shifted
-        lum, rosy, tan = at(y, .08), at(red, .1), at(skin, .1)
-        least = lambda *v: np.minimum.reduce(v)
-        bright = lum(0, .1)                                             # the bridge of the nose
-        left = least(bright, lum(-.5, .38), lum(-.5, -.42) + .1, lum(-.88, .15)) - lum(-.5, 0)
-        right = least(bright, lum(.5, .38), lum(.5, -.42) + .1, lum(.88, .15)) - lum(.5, 0)
-        mouth = least(lum(0, .84), lum(0, 1.46)) - lum(0, 1.1) + .3 * (rosy(0, 1.1) - rosy(0, .8))
-        spots = [tan(dx, dy) for dx, dy in ((0, .1), (-.5, .5), (.5, .5), (-.8, .3), (.8, .3), (0, .5), (0, .85), (0, 1.46))]
-        face, outside = .5 * sum(spots) / 8 + .5 * np.sort(spots, 0)[1], .5 * (tan(-1.75, .3) + tan(1.75, .3))
-        contrast = np.maximum(bright, .15)
-        score = .7 * np.clip(np.minimum(left, right) / contrast, -.2, .5) + .3 * np.clip((left + right) / contrast, -.2, .8) + .5 * np.clip(mouth / contrast, -.2, .4) + .9 * face - .35 * outside
+        lum, rosy, tan, lit, square = at(y, .08), at(red, .1), at(skin, .1), at(y * skin, .08), (at(y, .16), at(y * y, .16))
+        rough = lambda *v: np.sqrt(np.maximum(0, square[1](*v) - square[0](*v)**2))   # eyes are busy, cheeks are calm
+        least, bright = lambda *v: np.minimum.reduce(v), np.maximum(lum(0, .1), .6 * ref)
+        def eye(k):                                                     # darker than nose, cheek and temple; a tilted head has it a little higher or lower
+            here = least(lit(-.5 * k, .1), lit(0, .38), lit(.36 * k, .2)) - lum(0, 0) + 1.2 * rough(0, 0)
+            return at(ndimage.maximum_filter(here, max(1, round(.22 * e))), 0)(.5 * k, 0) / bright
+        left, right = eye(-1), eye(1)
+        calm = sum(rough(*v) for v in ((-.5, .5), (.5, .5), (0, .78), (0, 1.46), (-.25, .75), (.25, .75))) / 6 / bright
+        mouth = (least(lit(0, .84), lit(0, 1.46)) - lum(0, 1.1) + .3 * (rosy(0, 1.1) - rosy(0, .8)) + .5 * rough(0, 1.1)) / bright
+        places = (0, .1), (-.5, .5), (.5, .5), (-.8, .3), (.8, .3), (0, .5), (0, .85), (0, 1.46)
+        spots, lights = np.sort([tan(*v) for v in places], 0), np.sort([lum(*v) for v in places], 0)
+        face = .4 * spots.mean(0) + .6 * spots[1] + .5 * lights[1] / np.maximum(lights[4], .05) + .5 * np.minimum(1, lights[2] / ref)
+        score = np.clip(np.minimum(left, right), -.3, .6) + .3 * np.clip(left + right, -.2, 1) + .6 * np.clip(mouth, -.2, .5) - 2 * calm + .7 * face - .5 * (tan(-1.75, .3) + tan(1.75, .3)) / 2 + .1 * np.log(e / lo)
         m = int(.6 * e)
         score = np.where(np.pad(np.ones((max(0, h - m - int(1.3 * e)), max(0, w - 2 * m)), bool), ((m, h - m - max(0, h - m - int(1.3 * e))), (m, w - m - max(0, w - 2 * m)))), score, -9) if h > 2 * m and w > 2 * m else np.full_like(score, -9)
         i = np.unravel_index(score.argmax(), score.shape)
@@ -186,7 +192,7 @@ class PlainTracker:
             if min(h, w) * s < 24: yield []; continue
             small = np.asarray(Image.fromarray(rgb).resize((round(w * s), round(h * s)), Image.Resampling.BOX)) if s < 1 else rgb
             score, x, y, e = _search(small, small.shape[:2])
-            conf = float(np.clip((score - .45) / 1.2, 0, .6))
+            conf = float(np.clip((score - 1.15) / 1.2, 0, .6))
             yield [Face(_plain_points(rgb, x / s, y / s, e / s), conf)] if conf > .05 else []
 
 # %% ../../nbs/21_video.face.ipynb #e4b0a473

@@ -333,7 +333,7 @@ def draw_nose(st: Stage, # the pile to draw on
         st.add("line", st.skin(rounded(wing, 10), np.linspace(.05, .03, 10)), mix(p.skin, fold, .95), "face", .012)
     under = np.array([(-.30, .042), (-.12, .058), (0, .062), (.12, .058), (.30, .042)]) * [w, 1] + [0, y]
     st.add("line", st.skin(rounded(under, 9), .12), mix(p.skin, fold, .9), "face", .011)
-    marks = np.concatenate([at([(0, -.06), (0, .04), (0, .14), (0, y - .02)], [.06, .09, .12, tip]), at([(-w * .8, y + .04), (-w * .4, y + .052), (0, y + .062), (w * .4, y + .052), (w * .8, y + .04)], [.04, .09, .12, .09, .04])])
+    marks = np.concatenate([at([(0, -.08), (0, .08), (0, y - .11), (0, y - .025)], [.055, .10, .15, tip]), at([(-w * .9, y + .055), (-w * .5, y + .072), (0, y + .075), (w * .5, y + .072), (w * .9, y + .055)], [.03, .07, .10, .07, .03])])
     st.marks["nose"] = st.head(marks)
 
 # %% ../../nbs/24_talkers.face.ipynb #eed6bb01
@@ -357,13 +357,15 @@ def draw_skin(st: Stage, # the pile to draw on
     soft(ring(0, -.45, .30, .14), (1.04, 1.04, 1.03))
     soft(ring(0, p.mouth_y - p.lip_up - .07, .03, .045), (.93, .88, .87))
 
+_JAW = (.179, .333, .412, .589, .668, .729, .840, .946, 1.)  # how far along the half outline below y = -.5 FaceMesh puts its points (medians of 60 drawn faces)
+
 def _jaw_marks(p):
-    "17 points of the silhouette from ear to ear over the chin, [17, 2], evenly spaced."
+    "17 points of the silhouette from ear to ear over the chin, [17, 2]."
     o = outline(p, 400)
-    right = o[(o[:, 0] >= -1e-9) & (o[:, 1] > -.05)]
+    right = o[(o[:, 0] >= -1e-9) & (o[:, 1] > -.5)]
     right = right[np.argsort(right[:, 1])]
-    step = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(right[:, :2], axis=0), axis=1))])
-    half = np.stack([np.interp(np.linspace(0, step[-1], 9), step, right[:, i]) for i in range(2)], 1)
+    step = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(right, axis=0), axis=1))])
+    half = np.stack([np.interp(np.array(_JAW) * step[-1], step, right[:, i]) for i in range(2)], 1)
     half[-1, 0] = 0
     return np.concatenate([half[:-1] * [-1, 1], half[::-1]])
 

@@ -257,7 +257,7 @@ def score_run(recipe: Recipe, # the recipe
               folder: Path, # the run folder
               log: Callable, # takes lines
              ) -> dict: # what metrics.json holds
-    "Evaluate weights and write metrics.json."
+    "Evaluate weights and write metrics.json, and what was measured with a clock (`clock`) to speed.json."
     if path is None: path = next(p for p in (folder / "best.safetensors", folder / "last.safetensors") if p.is_file())
     tensors, about = header(path)
     load_weights(learn.model, tensors, path)
@@ -265,7 +265,8 @@ def score_run(recipe: Recipe, # the recipe
     learn.logger = lambda row: None
     seed_all(stable_seed(cfg.seed, "evaluate"))
     log(f"evaluating {path.name} of epoch {about['epoch']}")
-    found = (recipe.evaluate or validation)(learn, cfg)
+    found = dict((recipe.evaluate or validation)(learn, cfg))
+    if clock := found.pop("clock", None): write_json(folder / "speed.json", plain(clock))   # differs from run to run, so not among the metrics
     run = dict(recipe=recipe.name, config_hash=stable_hash(about["config"]), weights=path.name, weights_sha256=digest(path), epoch=about["epoch"], monitor=about.get("monitor"), score=about.get("score"))
     metrics = dict(plain(found), run=run)
     write_json(folder / "metrics.json", metrics)

@@ -104,7 +104,7 @@ def test_transcripts_that_fit_and_that_do_not():
 
 
 def test_a_hole_in_a_transcript_is_found():
-    "LJ050-0115 says 'the FBI and CIA'; its TextGrid has <unk> for one of them."
+    "LJ050-0115: its TextGrid has <unk> between 'the' and 'and', so that its text lacks a word."
     c = read_folder(real("ljspeech"))["LJ050-0115"]
     assert c.extras["unknown_words"] == 1
     with pytest.raises(MisfitError, match="the text is not what is said.*<sil>"): align(c.wav(), c.text)

@@ -100,7 +100,7 @@ def evaluate(args: argparse.Namespace, # see `evaluate_options`
     if recipe.name != "tcn": raise CheckpointError("cannot be scored on visemes", path=args.model, found=f"recipe {recipe.name}", wanted="recipe tcn")
     scores = plain(_figures(load_weights(recipe.model(cfg, None), weights).eval(), recipe, cfg, args.data))
     if args.json: out_json(scores)
-    else: out(f"{score_table(scores)}\n\n{scores['data']}, split: {scores['split']}; look-ahead {scores['look_ahead_ms']} ms; {scores['real_time_factor']} times real time; {scores['skipped']} clips skipped")
+    else: out(f"{score_table(scores)}\n\n{scores['data']}, split: {scores['split']}; look-ahead {scores['look_ahead_ms']} ms; {scores['clock']['real_time_factor']} times real time; {scores['skipped']} clips skipped")
     return 0
 
 # %% ../../nbs/86_commands.models.ipynb #a103e3d7

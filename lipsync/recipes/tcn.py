@@ -130,7 +130,8 @@ def tcn_scores(model: TCN, # trained
     "Scores of a model on any aligned rows."
     true, pred, took = answer(model, rows, cfg)
     scores = viseme_scores(true, pred, [c.speaker for c in pieces(rows, 60.)], tolerance=cfg.tolerance * MEL_FPS // 1000)
-    return dict(look_ahead_ms=cfg.look_ahead, latency_ms=cfg.look_ahead + cfg.hop_length_ms, real_time_factor=round(scores["seconds"] / max(took, 1e-9), 1), **scores)
+    clock = dict(real_time_factor=round(scores["seconds"] / max(took, 1e-9), 1))
+    return dict(look_ahead_ms=cfg.look_ahead, latency_ms=cfg.look_ahead + cfg.hop_length_ms, clock=clock, **scores)
 
 def tcn_evaluate(learn: object, # a Learner with the trained model
                  cfg: TcnConfig, # the settings

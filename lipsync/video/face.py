@@ -7,9 +7,8 @@ __all__ = ['MESH68', 'WORK', 'FEATURES', 'STEP', 'CUT', 'ALIKE', 'SMOOTHERS', 'f
            'FaceTrack', 'follow', 'smooth', 'fill', 'FaceWarning', 'loudness', 'talking', 'choose_face', 'find_face']
 
 # %% ../../nbs/21_video.face.ipynb #8474b502
-import warnings
+import contextlib, os, tempfile, warnings
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Iterable, Iterator
 import numpy as np, torch
@@ -54,8 +53,11 @@ class MeshTracker:
         "Faces of each picture. One `track` is one video: it follows faces from picture to picture."
         mp = need("mediapipe", "face").solutions
         mesh = dict(refine_landmarks=True, min_detection_confidence=self.min_conf, min_tracking_confidence=self.min_conf)
-        with (mp.face_mesh.FaceMesh(max_num_faces=self.max_faces, **mesh) as follow, mp.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, **mesh) as look,
-              mp.face_detection.FaceDetection(model_selection=0, min_detection_confidence=.3) as near, mp.face_detection.FaceDetection(model_selection=1, min_detection_confidence=.5) as far):
+        with contextlib.ExitStack() as stack:
+            with _quiet():
+                follow, look = (stack.enter_context(mp.face_mesh.FaceMesh(static_image_mode=one, max_num_faces=1 if one else self.max_faces, **mesh)) for one in (False, True))
+                near, far = (stack.enter_context(mp.face_detection.FaceDetection(model_selection=i, min_detection_confidence=c)) for i, c in ((0, .3), (1, .5)))
+                for net in (follow, look, near, far): net.process(np.zeros((64, 64, 3), np.uint8))
             for rgb in frames:
                 rgb = np.ascontiguousarray(rgb)
                 if min(rgb.shape[:2]) < 16: yield []; continue
@@ -65,6 +67,17 @@ class MeshTracker:
                     scored = _boxes(far, rgb)
                     found = [m for box, _ in scored for m in _closer(look, rgb, box)]
                 yield _faces(found, scored)
+
+@contextlib.contextmanager
+def _quiet():
+    "TensorFlow Lite talks through file descriptor 2 as it starts and cannot be asked not to. What it said is shown if it fails."
+    warnings.filterwarnings("ignore", "SymbolDatabase.GetPrototype", UserWarning)   # protobuf 4 about mediapipe
+    with tempfile.TemporaryFile() as log:
+        keep = os.dup(2)
+        os.dup2(log.fileno(), 2)
+        try: yield
+        except BaseException: log.seek(0); os.write(keep, log.read()); raise
+        finally: os.dup2(keep, 2); os.close(keep)
 
 def _meshes(net, rgb):
     h, w = rgb.shape[:2]

@@ -24,7 +24,7 @@ def similarity(src: np.ndarray, # points, [..., K, 2]
     za, zb = a[..., 0] + 1j * a[..., 1], b[..., 0] + 1j * b[..., 1]
     ma, mb = za.mean(-1), zb.mean(-1)
     da, db = za - ma[..., None], zb - mb[..., None]
-    k = (da.conj() * db).sum(-1) / np.maximum((np.abs(da)**2).sum(-1), 1e-12)
+    with np.errstate(invalid="ignore"): k = (da.conj() * db).sum(-1) / np.maximum((np.abs(da)**2).sum(-1), 1e-12)   # NaN goes through
     shift = mb - k * ma
     return np.stack([np.stack([k.real, -k.imag, shift.real], -1), np.stack([k.imag, k.real, shift.imag], -1)], -2)
 
@@ -148,8 +148,7 @@ def face_mask(lms: np.ndarray | torch.Tensor, # points of one frame, [68, 2], pi
     from PIL import Image, ImageDraw
     p = moved(M, _points(lms))
     if not np.isfinite(p).all(): return np.zeros((size, size), bool)
-    chin = p[8] + .06 * (p[8] - p[27])
-    line = np.concatenate([p[2:8], chin[None], p[9:15], (.6 * p[14] + .4 * p[29])[None], p[29][None], (.6 * p[2] + .4 * p[29])[None]])
+    line = np.concatenate([p[29] + 1.05 * (p[2:15] - p[29]), (.5 * p[14] + .5 * p[29])[None], (p[28] + p[29])[None] / 2, (.5 * p[2] + .5 * p[29])[None]])
     page = Image.new("L", (size, size))
     ImageDraw.Draw(page).polygon([tuple(q) for q in line], fill=1)
     return np.asarray(page).astype(bool)

@@ -196,7 +196,10 @@ def test_the_stream_is_the_file(capsys, monkeypatch, place):
     assert "no sound came in" in piped(capsys, monkeypatch, place, b"", "--model", place / "run", code=1).err
 
 
-def live(place): return subprocess.Popen([*PROGRAM, "visemes", "--stream", "--model", str(place / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+def hears_ctrl_c(): signal.signal(signal.SIGINT, signal.SIG_DFL)     # a shell's background job ignores it, and its children inherit that
+
+
+def live(place): return subprocess.Popen([*PROGRAM, "visemes", "--stream", "--model", str(place / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, preexec_fn=hears_ctrl_c)
 
 
 def test_lines_come_while_the_sound_goes_on(place):

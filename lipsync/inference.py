@@ -6,7 +6,7 @@
 __all__ = ['PREDICTORS', 'find_model', 'recipe_of', 'load_weights', 'VisemeStream', 'shares', 'VisemePredictor', 'load']
 
 # %% ../nbs/80_inference.ipynb #337d4a44
-import importlib.util
+import importlib.util, threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -98,7 +98,7 @@ class VisemePredictor:
     def __init__(self,
                  model: TCN, # trained
                  cfg: object): # its TcnConfig
-        self.model, self.cfg = model.eval().fold(), cfg
+        self.model, self.cfg, self._own = model.eval().fold(), cfg, threading.local()
 
     @property
     def latency_ms(self) -> int:
@@ -113,7 +113,9 @@ class VisemePredictor:
                 sound: str | Path | Waveform | np.ndarray, # a file, or samples [N] at 16 kHz in [-1, 1]
                ) -> Track: # [F, 15] weights at 100 frames a second
         "The visemes of a whole utterance, a file of any length included."
-        live, is_file = self.stream(), isinstance(sound, (str, Path))
+        if not hasattr(self._own, "live"): self._own.live = self.stream()     # laying out the weights costs more than a second of sound; a thread does it once
+        live, is_file = self._own.live, isinstance(sound, (str, Path))
+        live.reset()
         blocks = read_stream(sound, chunk=self.block / SR) if is_file else _blocks(sound, self.block)
         weights = np.concatenate([live.push(b) for b in blocks] + [live.flush()])
         if not len(weights): raise InputError("the sound is shorter than one frame", path=sound if is_file else None, wanted=f"{1000 * HOP // SR} ms or more")

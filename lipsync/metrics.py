@@ -104,13 +104,14 @@ def viseme_scores(true: list, # of [F] int arrays, true classes of each utteranc
     conf = np.stack([confusion(t, p) for t, p in zip(true, pred)])
     near = np.array([tolerant(t, p, tolerance) for t, p in zip(true, pred)], np.float64)
     far = np.array([boundary_error(t, p, fps) for t, p in zip(true, pred)], np.float64)
+    changes = np.array([(len(boundaries(p)), len(boundaries(t))) for t, p in zip(true, pred)], np.float64)
     n_class, share = conf.sum(0).sum(1), lambda s: s[..., 0] / np.where(s[..., 1], s[..., 1], np.nan)
     majority = np.zeros_like(conf); majority[:, :, int(n_class.argmax())] = conf.sum(2)
     spoken = conf.copy(); spoken[:, 0] = 0
     figure = lambda stats, f: dict(zip(("value", "low", "high"), (round(v, 5) if np.isfinite(v) else None for v in bootstrap(stats, f))))
     out = dict(utterances=len(true), frames=int(conf.sum()), seconds=round(float(conf.sum() / fps), 2),
                accuracy=figure(conf, accuracy), macro_f1=figure(conf, macro_f1), accuracy_without_silence=figure(spoken, accuracy),
-               tolerant_accuracy={**figure(near, share), "tolerance_ms": tolerance * 1000 / fps}, boundary_error_ms=figure(far, share),
+               tolerant_accuracy={**figure(near, share), "tolerance_ms": tolerance * 1000 / fps}, boundary_error_ms=figure(far, share), changes_per_true_change=figure(changes, share),
                majority_baseline=dict(viseme=VISEMES[int(n_class.argmax())], accuracy=figure(majority, accuracy), macro_f1=figure(majority, macro_f1)))
     if groups is not None and len(set(groups)) > 1:
         by = np.stack([conf[[g == s for g in groups]].sum(0) for s in sorted(set(groups))])
@@ -129,7 +130,8 @@ def score_table(scores: dict, # from `viseme_scores`
     base = scores["majority_baseline"]
     rows = [("frame accuracy", pct(scores["accuracy"]), pct(base["accuracy"])), ("macro-F1", pct(scores["macro_f1"]), pct(base["macro_f1"])),
             ("accuracy without silence", pct(scores["accuracy_without_silence"]), ""),
-            (f"accuracy within +-{scores['tolerant_accuracy']['tolerance_ms']:.0f} ms", pct(scores["tolerant_accuracy"]), ""), ("boundary error", ms(scores["boundary_error_ms"]), "")]
+            (f"accuracy within +-{scores['tolerant_accuracy']['tolerance_ms']:.0f} ms", pct(scores["tolerant_accuracy"]), ""), ("boundary error", ms(scores["boundary_error_ms"]), ""),
+            ("answered changes for each true one", "{value:.2f} [{low:.2f}, {high:.2f}]".format(**scores["changes_per_true_change"]) if scores["changes_per_true_change"]["value"] is not None else "-", "")]
     head = f"| {scores['utterances']} utterances, {scores['seconds']:.0f} s | value [95% interval] | always `{base['viseme']}` |\n|---|---|---|\n"
     return head + "\n".join(f"| {' | '.join(r)} |" for r in rows)
 

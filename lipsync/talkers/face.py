@@ -159,10 +159,10 @@ def add(self: Stage, # of a person
         closed: bool = False, # is a line closed
         show: np.ndarray | None = None, # bool [T]
        ) -> None:
-    "Put a layer on the pile."
+    "Put a layer on the pile. (0, 0) is the canvas's corner; OpenCV counts from the middle of the corner's pixel."
     px = max(int(round(width * float(self.k.mean()))), 1)
     colour = tuple(float(np.clip(200 * c, 0, 255)) for c in colour) if op == "soft" else tuple(float(c) for c in colour)
-    self.layers.append(Layer(op, np.rint(np.asarray(xy) * (1 << SHIFT)).astype(np.int32), colour, LABELS.index(label), px, closed, show, op == "fill" and label in ("clothes", "neck", "ears", "hair")))
+    self.layers.append(Layer(op, np.rint((np.asarray(xy) - .5) * (1 << SHIFT)).astype(np.int32), colour, LABELS.index(label), px, closed, show, op == "fill" and label in ("clothes", "neck", "ears", "hair")))
 
 # %% ../../nbs/24_talkers.face.ipynb #f4756a99
 _S = np.sin(np.pi / 2 * np.linspace(-1, 1, 25))  # places along a lip, closer together at the corners

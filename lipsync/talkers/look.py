@@ -339,13 +339,13 @@ def soften(layers: list, # of `Stage`
            px: int, # canvas pixels, square
            face: np.ndarray, # outline of the face, canvas pixels, [n, 2]
           ) -> np.ndarray: # uint8 [px/4, px/4, 3], 200 is neutral
-    "The soft shades of one frame."
+    "The soft shades of one frame. A pixel of theirs is four of the canvas, and its middle 1.5 canvas pixels to the right of the first one's."
     cv2 = need("cv2", "face")
     small = np.full((px // 4, px // 4, 3), 200, np.uint8)
     for l in layers:
         if l.op != "soft": continue
         one = np.full_like(small, 200)
-        cv2.fillPoly(one, _pieces(l, t), l.colour, cv2.LINE_AA, SHIFT + 2)
+        cv2.fillPoly(one, [q - (3 << SHIFT - 1) for q in _pieces(l, t)], l.colour, cv2.LINE_AA, SHIFT + 2)
         cv2.multiply(small, one, small, 1 / 200)
-    mask = cv2.fillPoly(np.zeros(small.shape[:2], np.uint8), [np.rint(face * 4).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
+    mask = cv2.fillPoly(np.zeros(small.shape[:2], np.uint8), [np.rint(face * 4 - 8).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
     return cv2.copyTo(cv2.GaussianBlur(small, (0, 0), max(px / 256, .6) * .9), mask, np.full_like(small, 200))

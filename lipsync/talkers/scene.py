@@ -230,10 +230,10 @@ class Camera:
         n = px // 2
         mask = np.zeros((n, n), np.uint8)
         for l in layers:
-            if l.big: cv2.fillPoly(mask, list(l.pts[t]) if l.pts.ndim == 4 else [l.pts[t]], 255, cv2.LINE_AA, SHIFT + 1)
+            if l.big: cv2.fillPoly(mask, [q - (1 << SHIFT - 1) for q in (l.pts[t] if l.pts.ndim == 4 else [l.pts[t]])], 255, cv2.LINE_AA, SHIFT + 1)
         f, c, s = k * 4.8 / _MAP / 2, np.cos(roll), np.sin(roll)
         m = np.array([[f * c, -f * s, 0], [f * s, f * c, 0]])
-        m[:, 2] = centre / 2 - m[:, :2] @ [_MAP / 2 - .5, _MAP / 2 - .5]
+        m[:, 2] = centre / 2 - .5 - m[:, :2] @ [_MAP / 2 - .5, _MAP / 2 - .5]
         lit = cv2.warpAffine(self.map, m, (n, n), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         lit = cv2.copyTo(lit, mask, np.full((n, n, 3), 200, np.uint8))
         cv2.multiply(canvas, cv2.resize(lit, (px, px), interpolation=cv2.INTER_LINEAR), canvas, 1 / 200)
@@ -308,7 +308,7 @@ class Shot:
     def truth(self) -> Truth:
         "Landmarks, mouth, visemes and pose of every frame."
         parts = [self.stage(a, min(a + _BLOCK, self.n)).marks for a in range(0, self.n, _BLOCK)]
-        marks = {k: ((np.concatenate([p[k] for p in parts]) + .5) / SS).astype(np.float32) for k in parts[0]}
+        marks = {k: (np.concatenate([p[k] for p in parts]) / SS).astype(np.float32) for k in parts[0]}
         shifted = [c._replace(start=max(c.start - self.offset, 0), stop=c.stop - self.offset) for c in self.cues if c.stop > self.offset]
         return Truth(marks, self.moves, Track.from_cues(shifted, self.fps, self.n, ramp=.06), self.pose, closures(self.cues, self.n, self.fps, self.offset))
 

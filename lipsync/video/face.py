@@ -68,6 +68,7 @@ class MeshTracker:
                     found = [m for box, _ in scored for m in _closer(look, rgb, box)]
                 yield _faces(found, scored)
 
+# %% ../../nbs/21_video.face.ipynb #01998638
 @contextlib.contextmanager
 def _quiet():
     "TensorFlow Lite talks through file descriptor 2 as it starts and cannot be asked not to. What it said is shown if it fails."

@@ -11,6 +11,7 @@ from . import __version__
 from .commands.core import Command, Layout, UsageError, add_command, note, out
 from .commands.corpus import CHECK_STORY, STATS_STORY, check, path_options, stats, stats_options
 from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, evaluate, evaluate_options, export, export_options, player, player_options
+from .commands.train import TRAIN_STORY, train, train_options
 from .commands.visemes import VISEMES_EXAMPLE, VISEMES_STORY, visemes, visemes_options
 from .core import LipsyncError
 
@@ -35,6 +36,7 @@ COMMANDS = (
     Command("player", "one HTML page: sound, moving mouth, lanes", PLAYER_STORY, PLAYER_EXAMPLE, player_options, player),
     Command("check", "what is wrong with a corpus, a sound or a model", CHECK_STORY, "lipsync check recordings/\nlipsync check runs/mine --json", path_options, check),
     Command("stats", "what is in a corpus: hours, speakers, words", STATS_STORY, "lipsync stats recordings/ --phones\nlipsync stats embedded --json", stats_options, stats),
+    Command("train", "train a model without a notebook", TRAIN_STORY, "lipsync train tcn data=speech/ epochs=100 out=runs/mine resume=auto", train_options, train),
     Command("evaluate", "score a model on aligned speech", EVALUATE_STORY, "lipsync evaluate runs/mine LibriSpeech/dev-clean --json", evaluate_options, evaluate),
     Command("export", "a model as ONNX, for other programs", EXPORT_STORY, "lipsync export runs/mine onnx/ --what onnx-stream", export_options, export),
     Command("version", "the version", "Prints the version.", "lipsync version", lambda p: None, version))

@@ -1,5 +1,6 @@
 """Drawn talkers: bits, speed, closures in real speech, the tracker finds them, corpora that share nobody, interruption, layouts on disk."""
 import csv, hashlib, os, signal, subprocess, sys, time
+
 import numpy as np
 import pytest
 
@@ -13,7 +14,6 @@ from lipsync.intervals import Interval
 from lipsync.speech.engine import Engine
 from lipsync.talkers.mouth import MOVES, closures, cues_of, mouth_moves
 from lipsync.talkers.scene import FACEMESH, Shot, talker
-from lipsync.track import viseme_cues
 
 SAY = [Interval(.3 + .1 * i, .4 + .1 * i, v) for i, v in enumerate("PP aa PP E SS DD ou FF ih nn PP oh kk aa CH ih".split())]
 SMALL = dict(people=3, clips=1, seconds=1.5, size=64)
@@ -103,7 +103,7 @@ def test_every_bilabial_of_real_speech_closes(home):
     opening, tuck, count = MOVES.index("open"), MOVES.index("tuck"), {"PP": 0, "FF": 0}
     with Engine() as engine:
         for lang in ("en-us", "cmn"):
-            for who in range(12):
+            for who in range(24):
                 take = Take(Cast(3, lang, 3.), "train", who, 0)
                 x, al = speech_of(take, engine)
                 cues, n = cues_of(al), len(x) // 640
@@ -112,8 +112,9 @@ def test_every_bilabial_of_real_speech_closes(home):
                 for frame, kind in at:
                     count[kind] += 1
                     assert m[frame, opening] == 0 if kind == "PP" else m[frame, tuck] == 1
-                assert m[0, opening] < .02 and m[-1, opening] < .02     # silence shuts the mouth
-    assert count["PP"] > 60 and count["FF"] > 10, count
+                quiet = (np.arange(n) + .5) / 25 > cues[-1].stop + .16
+                assert (m[quiet, opening] == 0).all() and m[0, opening] < .15     # silence shuts the mouth; a little before speech it opens again
+    assert count["PP"] > 45 and count["FF"] > 12, count
 
 
 def test_closed_lips_are_one_line_in_the_picture():
@@ -188,7 +189,7 @@ def test_chinese_lips(tmp_path, monkeypatch, header):
     out = tmp_path / "数 据 'x'"
     corpus = write_talkers(out, "chinese-lips", people=3, clips=1, seconds=1.5, header=header)
     for split, folder in (("train", "processed_train"), ("valid", "processed_val"), ("test", "processed_test")):
-        rows = list(csv.DictReader((out / f"meta_{split}.csv").open(encoding="utf-8", newline="")))
+        rows = list(csv.DictReader((out / f"meta_{split}.csv").read_text(encoding="utf-8").splitlines()))
         assert len(rows) == 1 and tuple(rows[0]) == HEADERS[header]
         face, wav, text = (rows[0][HEADERS[header][i]] for i in (4, 2, 5))
         assert face.startswith(folder) and (out / wav).is_file() and any("\u4e00" <= ch <= "\u9fff" for ch in text)

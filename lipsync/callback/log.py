@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
-from fastai.torch_core import find_bs, rank_distrib
+from fastai.torch_core import find_bs, rank_distrib, get_model
 from .distributed import total
 from .state import epoch_row, named, rng_state, set_rng_state
 from ..core import make_folder, read_json, write_json
@@ -244,15 +244,15 @@ def quiet(learn: Learner, # in the middle of a training
          ): # yields the same learner, without the callbacks that watch the run
     "Use a learner in the middle of its training without leaving a trace."
     watching, place, state, training = [cb for cb in learn.cbs if getattr(cb, "remove_on_fetch", False)], {k: vars(learn)[k] for k in PLACE if k in vars(learn)}, rng_state(learn.dls), learn.model.training
-    order = list(learn.cbs)
-    learn.logger, learn.fitting = (lambda row: None), False
+    order, whole = list(learn.cbs), learn.model
+    learn.logger, learn.fitting, learn.model = (lambda row: None), False, get_model(learn.model)   # unwrapped: only this process is here, and a wrapped model would wait for the others
     for cb in watching: learn.remove_cb(cb)
     try:
         with torch.no_grad(): yield learn
     finally:
         for cb in watching: learn.add_cb(cb)
         learn.cbs.sort(key=lambda cb: next(i for i, c in enumerate(order) if c is cb))
-        vars(learn).update(place)
+        vars(learn).update(place, model=whole)
         learn.model.train(training)
         set_rng_state(state, learn.dls)
 

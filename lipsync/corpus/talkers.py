@@ -353,8 +353,9 @@ def write_talkers(out: str | Path, # a new or empty folder, or one that was begu
     "Write drawn talkers to disk in the layout of a real data set. Interrupt it and call it again: it goes on."
     if layout not in LAYOUTS: raise InputError("no such layout", found=repr(layout), wanted=", ".join(LAYOUTS))
     if header not in HEADERS: raise InputError("no such header", found=repr(header), wanted=", ".join(HEADERS))
-    people, lips, out = people or (1 if layout == "person" else 8), layout == "chinese-lips", Path(out).absolute()
+    people, lips, out = (1 if layout == "person" else 8) if people is None else people, layout == "chinese-lips", Path(out).absolute()
     cast = Cast(seed, lang or ("cmn" if lips else "en"), float(seconds), size or (96 if lips else 128), "grid" if layout == "grid" else "mixed")
+    if not isinstance(clips, int) or clips < 1: raise InputError("not a number of clips", found=repr(clips), wanted="1 or more")
     if layout == "grid" and cast.lang == "cmn": raise InputError("GRID's sentences are English", found="cmn", wanted="en")
     takes = [Take(cast, split, who, k) for split, n in divide(people, valid, test).items() for who in range(n) for k in range(clips)]
     order = list(dict.fromkeys(t.name for t in takes))

@@ -177,13 +177,14 @@ def _from(path, start):
             first = next(frames, None)
             if first is None or first[0] > start and seeks: continue
             some, length = True, _length(c, s)
+            slack = 2 / Fraction(s.average_rate or VIDEO_FPS) if "mp4" in c.format.name else Fraction(3, 10)   # s; MP4 knows its length exactly
             for item in ([first], frames):
                 for t, f, d in item:
                     end, spoilt = t + d, spoilt + f.is_corrupt
                     yield t, f, d
             break
     if not some: raise InputError("holds no picture that can be decoded", path=where, found=f"{lost[0]} damaged packets", wanted="at least one picture", todo="copy it again")
-    if length and end < length - Fraction(3, 10): warnings.warn(f"{where}: is cut short: {float(end):.2f} s of {float(length):.2f} s are there", VideoWarning, stacklevel=4)
+    if length and end < length - slack: warnings.warn(f"{where}: is cut short: {float(end):.2f} s of {float(length):.2f} s are there", VideoWarning, stacklevel=4)
     if any(lost) or spoilt: warnings.warn(f"{where}: is damaged: {lost[0]} packets could not be decoded, {spoilt} pictures are spoilt, {lost[1]} were out of order", VideoWarning, stacklevel=4)
 
 # %% ../../nbs/20_video.core.ipynb #9d501e08

@@ -230,12 +230,12 @@ def frames(path: str | Path | BinaryIO, # a video
     return _frames(path, Fraction(fps).limit_denominator(1001) if fps else None, lo, hi, size)
 
 def _frames(path, fps, lo, hi, size):
-    items, held, tick = _from(path, lo), (None, None), Fraction(1, TICKS)
+    items, held, tick, turns = _from(path, lo), (None, None), Fraction(1, TICKS), None
     chosen = _even(items, fps, lo, hi) if fps else ((t, f) for t, f, _ in items if t >= lo - tick)
     for i, (t, f) in enumerate(chosen):
         if hi is not None and t >= hi - tick: break
         if held[0] is not f:
-            turns = _turns(f)
+            turns = _turns(f) if turns is None else turns   # once: asking a frame ties it in a knot that only Python's collector unties
             held = f, _upright(to_rgb(f, _scaled(f, size, turns[0])), turns)
         yield Frame(held[1], t, i)
 

@@ -268,30 +268,31 @@ class _Joiner:
     def add(self, rgb, faces, t):
         h, w = rgb.shape[:2]
         if self.cut(rgb, t):
-            for k in self.live: k["cut"] = True                         # from now on it must be in the same place and look the same
+            for k in self.live: k["strict"] = True                      # from now on it must be in the same place and look the same
         faces = [f for f in faces if np.isfinite(f.points).all() and ((f.points > -.5 * max(h, w)) & (f.points < 1.5 * max(h, w))).all()]
-        self.done += [k for k in self.live if t - k["at"][-1] > self.patience]
-        self.live = [k for k in self.live if t - k["at"][-1] <= self.patience]
+        self.done += [k for k in self.live if t - k["at"][-1] > 10 * self.patience]
+        self.live = [k for k in self.live if t - k["at"][-1] <= 10 * self.patience]
+        for k in self.live: k["strict"] = k["strict"] or t - k["at"][-1] > self.patience
         looks, free = [_sketch(rgb, f.box) for f in faces], set(range(len(faces)))
         if faces and self.live:
             near = overlap(np.stack([k["face"].box for k in self.live]), np.stack([f.box for f in faces]))
             unlike = np.array([[np.abs(k["look"] - l).mean() for l in looks] for k in self.live])
-            strict = np.array([[k["cut"]] for k in self.live])
+            strict = np.array([[k["strict"]] for k in self.live])
             cost = np.where((near < np.where(strict, .4, .15)) | (unlike > np.where(strict, .4 * ALIKE, ALIKE)), 9., 2 - near + 4 * unlike)
             for i, j in zip(*linear_sum_assignment(cost)):
                 if cost[i, j] >= 9: continue
                 k, f = self.live[i], faces[j]
-                if k["cut"]: k["notes"].append(f"the shot changes before frame {t}; the face in the same place looks the same and is taken for the same person")
+                if k["strict"]: k["notes"].append(f"at frame {t}, {t - k['at'][-1]} frames after it was last seen or after a cut, a face in the same place looks the same and is taken for the same person")
                 k["at"].append(t), k["points"].append(f.points), k["conf"].append(f.conf)
-                k["face"], k["look"], k["cut"] = f, .8 * k["look"] + .2 * looks[j], False
+                k["face"], k["look"], k["strict"] = f, .8 * k["look"] + .2 * looks[j], False
                 free.discard(j)
-        for j in free: self.live.append(dict(at=[t], points=[faces[j].points], conf=[faces[j].conf], face=faces[j], look=looks[j], cut=False, notes=[]))
+        for j in free: self.live.append(dict(at=[t], points=[faces[j].points], conf=[faces[j].conf], face=faces[j], look=looks[j], strict=False, notes=[]))
 
 # %% ../../nbs/21_video.face.ipynb #aeff5305
 def follow(frames: Iterable, # a `FaceClip`, pictures uint8 [H, W, 3], or `Frame`s, in order of time
            tracker: Tracker | None = None, # what finds faces; MeshTracker by default
            fps: float | None = None, # frames a second; by default the clip's, or 25
-           patience: float = 1., # seconds for which a face may be away and still be the same, if it looks the same
+           patience: float = 1., # seconds for which a face may be away; up to ten times that in the same place with the same looks, which is noted
            shortest: int = 3, # frames a track must have to count
           ) -> list[FaceTrack]: # longest first; empty when there is no face
     "Every person of a video."

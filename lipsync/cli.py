@@ -11,6 +11,7 @@ from . import __version__
 from .commands.core import Command, Layout, UsageError, add_command, note, out
 from .commands.corpus import CHECK_STORY, STATS_STORY, check, path_options, stats, stats_options
 from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, evaluate, evaluate_options, export, export_options, player, player_options
+from .commands.talkers import TALKERS_STORY, talkers, talkers_options
 from .commands.train import TRAIN_STORY, train, train_options
 from .commands.visemes import VISEMES_EXAMPLE, VISEMES_STORY, visemes, visemes_options
 from .core import LipsyncError
@@ -39,6 +40,7 @@ COMMANDS = (
     Command("train", "train a model without a notebook", TRAIN_STORY, "lipsync train tcn data=speech/ epochs=100 out=runs/mine resume=auto", train_options, train),
     Command("evaluate", "score a model on aligned speech", EVALUATE_STORY, "lipsync evaluate runs/mine LibriSpeech/dev-clean --json", evaluate_options, evaluate),
     Command("export", "a model as ONNX, for other programs", EXPORT_STORY, "lipsync export runs/mine onnx/ --what onnx-stream", export_options, export),
+    Command("talkers", "drawn people on disk, in real layouts", TALKERS_STORY, "lipsync talkers demo-grid --layout grid --people 8 --clips 10", talkers_options, talkers),
     Command("version", "the version", "Prints the version.", "lipsync version", lambda p: None, version))
 
 

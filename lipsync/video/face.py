@@ -368,14 +368,14 @@ def talking(track: FaceTrack, # one person
     moves[track.at] = mouth_open(track.points)
     have = np.isfinite(moves)
     moves = np.interp(np.arange(track.T), track.at, moves[have])
-    moves = moves - ndimage.gaussian_filter1d(moves, track.fps, mode="nearest")
-    score = moves[have].std() * len(track.at) / track.T
+    fast = lambda x, s: x - ndimage.gaussian_filter1d(x, s * track.fps, mode="nearest")
+    score = fast(moves, 1.)[have].std() * len(track.at) / track.T
     if wav is None or not len(wav): return float(score)
-    loud = ndimage.gaussian_filter1d(loudness(wav, track.T, track.fps), 1)
+    a, loud = fast(moves, .25)[have], fast(loudness(wav, track.T, track.fps), .25)
     def corr(d):
-        a, b = moves[have], np.roll(loud, d)[have]
+        b = np.roll(loud, d)[have]
         return ((a - a.mean()) * (b - b.mean())).mean() / max(a.std() * b.std(), 1e-9)
-    return float(score * (1 + 2 * max(0, *(corr(d) for d in range(-3, 4)))))
+    return float(score * (1 + 2 * max(0, *(corr(d) for d in range(-2, 3)))))
 
 # %% ../../nbs/21_video.face.ipynb #7bb7f827
 def choose_face(tracks: list[FaceTrack], # of one video

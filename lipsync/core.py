@@ -179,7 +179,7 @@ def load_tensors(path: str | Path, # a safetensors file
 
 def _kind_of(path):
     "What a refused file looks like, from its first bytes and its size."
-    size, head = path.stat().st_size, path.open("rb").read(16)
+    with path.open("rb") as f: size, head = path.stat().st_size, f.read(16)
     if size < 8: return f"{size} bytes"
     if head[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"): return "a pickle, which could run code and was not opened"
     n = struct.unpack("<Q", head[:8])[0]

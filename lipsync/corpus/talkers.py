@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import lru_cache
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -61,6 +61,21 @@ def divide(people: int, # how many
     return {"train": people - n["valid"] - n["test"], **n}
 
 # %% ../../nbs/33_corpus.talkers.ipynb #324e1c44
+@lru_cache(512)
+def _person(take): return Person.draw(int(stable_hash("talker", take.cast.seed, take.split, take.who), 16))
+
+@lru_cache(512)
+def _scene(take): return Scene.draw(int(stable_hash("take", take.cast.seed, take.split, take.who, take.number), 16))
+
+@lru_cache(512)
+def _speaker(take):
+    known, mine = {v.variant: v for v in voices(take.cast.lang)}, voices_of(take.split, take.cast.lang, _SHARES)
+    clear = [v for v in mine if not known[v].echo and not known[v].whisper] or list(mine)
+    wanted = "male" if take.person.male > .5 else "female"
+    fit = [v for v in clear if known[v].gender == wanted] or [v for v in clear if not known[v].gender] or clear
+    drawn = Speaker.draw(stable_seed("voice", take.person.seed), take.cast.lang, tuple(fit))
+    return replace(drawn, rate=int(np.clip(drawn.rate, 120, 220)))
+
 @dataclass(frozen=True)
 class Take:
     "One clip of one person; a pure function of its fields."
@@ -79,25 +94,20 @@ class Take:
         "The clip's name."
         return f"{self.name}-{self.number:03d}"
 
-    @cached_property
+    @property
     def person(self) -> Person:
         "Who it is."
-        return Person.draw(int(stable_hash("talker", self.cast.seed, self.split, self.who), 16))
+        return _person(self)
 
-    @cached_property
+    @property
     def scene(self) -> Scene:
         "Light, background, motion."
-        return Scene.draw(int(stable_hash("take", self.cast.seed, self.split, self.who, self.number), 16))
+        return _scene(self)
 
-    @cached_property
+    @property
     def speaker(self) -> Speaker:
         "The person's voice: of their split, and of their sex where the voices have one."
-        known, mine = {v.variant: v for v in voices(self.cast.lang)}, voices_of(self.split, self.cast.lang, _SHARES)
-        clear = [v for v in mine if not known[v].echo and not known[v].whisper] or list(mine)
-        wanted = "male" if self.person.male > .5 else "female"
-        fit = [v for v in clear if known[v].gender == wanted] or [v for v in clear if not known[v].gender] or clear
-        drawn = Speaker.draw(stable_seed("voice", self.person.seed), self.cast.lang, tuple(fit))
-        return replace(drawn, rate=int(np.clip(drawn.rate, 120, 220)))
+        return _speaker(self)
 
 # %% ../../nbs/33_corpus.talkers.ipynb #5aac7092
 _TRIES = 12

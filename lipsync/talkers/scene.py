@@ -9,7 +9,6 @@ __all__ = ['BACKDROPS', 'POINTS68', 'FACEMESH', 'Scene', 'pose_of', 'glow', 'bac
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
 import numpy as np
 from fastcore.basics import patch
@@ -293,20 +292,26 @@ class Shot:
         if not 0 < seconds <= 7200: raise InputError("not a length for a clip", found=f"{seconds} s", wanted="above 0, up to 7200")
         self.person, self.scene, self.cues, self.size, self.offset, self.fps = person, scene, cues, size, offset, fps
         self.n = max(int(np.ceil(round(seconds * fps, 6))), 1)
+        self._camera = self._truth = None
         self.moves = mouth_moves(cues, self.n, fps, offset, person.habits)
         self.pose = pose_of(scene, frame_centres(self.n, fps))
 
     def __len__(self) -> int: return self.n
     def __repr__(self) -> str: return f"Shot({self.n} frames of {self.size} px at {self.fps:g} fps, {self.scene.backdrop}, offset {1000 * self.offset:.0f} ms)"
 
-    @cached_property
+    @property
     def camera(self) -> Camera:
         "The camera of this clip."
-        return Camera(self.scene, self.size)
+        if self._camera is None: self._camera = Camera(self.scene, self.size)
+        return self._camera
 
-    @cached_property
+    @property
     def truth(self) -> Truth:
         "Landmarks, mouth, visemes and pose of every frame."
+        if self._truth is None: self._truth = self._find_truth()
+        return self._truth
+
+    def _find_truth(self):
         parts = [self.stage(a, min(a + _BLOCK, self.n)).marks for a in range(0, self.n, _BLOCK)]
         marks = {k: (np.concatenate([p[k] for p in parts]) / SS).astype(np.float32) for k in parts[0]}
         shifted = [c._replace(start=max(c.start - self.offset, 0), stop=c.stop - self.offset) for c in self.cues if c.stop > self.offset]

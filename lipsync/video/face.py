@@ -122,8 +122,11 @@ def _planes(rgb):
     grey = np.abs(rgb.astype(np.int16) - rgb[..., :1]).mean() < 2       # without colours nothing can be said about skin
     return y, cr, np.ones_like(y) if grey else np.exp(-((cr - .34) / .28)**2 - ((cb + .38) / .34)**2)
 
-FEATURES = ((.5, -.40, .24, .07, -.45), (.5, 0, .16, .09, -.75), (.5, .02, .32, .18, -.15), (0, .25, .09, .3, .18), (.12, .69, .09, .06, -.35), (0, .88, .15, .08, .05),
-            (0, 1.1, .3, .075, -.75), (0, 1.36, .2, .06, -.12), (.55, .6, .3, .22, .12), (0, -.55, .5, .12, .1))  # of half a face: across, down, widths, how much lighter; in eye distances
+FEATURES = (  # spots on half a face: across, down, two widths in eye distances, and how much lighter; fitted to drawn faces
+    (.5, -.42, .24, .06, -.23), (.5, -.2, .22, .06, .12), (.5, 0, .2, .08, -.19), (.5, 0, .07, .08, -.83), (.3, 0, .06, .07, .67), (.7, 0, .06, .07, .44),
+    (.5, .17, .22, .06, .27), (0, 0, .1, .12, .13), (0, .3, .09, .2, -.03), (.2, .35, .07, .25, .07), (.12, .69, .09, .06, -.2), (.25, .66, .06, .08, -.09),
+    (0, .85, .15, .07, -.16), (0, 1, .2, .05, .03), (0, 1.22, .2, .05, .03), (.42, 1.1, .08, .1, -.19), (0, 1.38, .2, .06, .04), (0, 1.6, .25, .08, .17),
+    (.55, .55, .25, .2, .23), (.5, 1.05, .15, .2, .2), (.85, .2, .12, .2, .1), (.8, .8, .12, .25, -.09), (0, -.55, .4, .12, .38), (.6, -.65, .2, .1, -.24))
 STEP = 9  # pixels from eye to eye in the pattern
 
 def _pattern():
@@ -209,8 +212,8 @@ class PlainTracker:
             if min(h, w) * s < 24: yield []; continue
             small = np.asarray(Image.fromarray(rgb).resize((round(w * s), round(h * s)), Image.Resampling.BOX)) if s < 1 else rgb
             score, x, y, e = _search(small, small.shape[:2])
-            conf = float(np.clip((score - 1.08) / .8, 0, .6))
-            yield [Face(_plain_points(rgb, x / s, y / s, e / s), conf)] if conf > 0 else []
+            conf = float(np.clip((score - .9) / .6, 0, .6))
+            yield [Face(_plain_points(rgb, x / s, y / s, e / s), conf)] if conf > .05 else []
 
 # %% ../../nbs/21_video.face.ipynb #e4b0a473
 CUT, ALIKE = .11, .10  # mean change of a tiny picture that makes a cut; difference of sketches that still may be one person (0 to 1)

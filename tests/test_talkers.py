@@ -216,3 +216,9 @@ def test_refusals(tmp_path, home):
                 lambda: write_talkers(tmp_path / "a", lang="fr"), lambda: talkers(people=0), lambda: talkers(seconds=0), lambda: talkers(kind="poems")):
         with pytest.raises(InputError): bad()
     assert (tmp_path / "full/thesis.doc").read_text() == "x" and len(list((tmp_path / "full").iterdir())) == 1
+
+
+@pytest.mark.parametrize("seed", (1009, 1017, 3004, 5021))
+def test_people_whose_lines_lie_scattered_in_memory(seed):
+    shot = Shot(*talker(seed), seconds=.2, size=96)
+    assert len(list(shot.frames())) == shot.n and shot.labels(0).shape == (192, 192)

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['draw_body', 'draw_ears', 'draw_hair_behind', 'draw_hair', 'draw_beard', 'draw_moustache', 'draw_glasses', 'layers_of',
-           'paint', 'soften']
+           'pieces', 'paint', 'soften']
 
 # %% ../../nbs/25_talkers.look.ipynb #ba3fd249
 from types import MappingProxyType
 import random
 import numpy as np
 from ..core import need
-from .face import SHIFT, Pose, Stage, draw_eyes, draw_lines, draw_mouth, draw_nose, draw_skin
+from .face import SHIFT, Layer, Pose, Stage, draw_eyes, draw_lines, draw_mouth, draw_nose, draw_skin
 from .person import Person, dark_of, deep_of, mirrored, mix, on_face, outline, ring, rounded, scaled
 
 # %% ../../nbs/25_talkers.look.ipynb #b9c98368
@@ -318,7 +318,11 @@ def layers_of(person: Person, # who
     for draw in (draw_hair_behind, draw_body, draw_ears, draw_skin, draw_beard, draw_lines, draw_nose, draw_mouth, draw_moustache, draw_eyes, draw_hair, draw_glasses): draw(st)
     return st
 
-def _pieces(layer, t): return list(layer.pts[t]) if layer.pts.ndim == 4 else [layer.pts[t]]
+def pieces(layer: Layer, # of a stage
+           t: int, # frame
+          ) -> list: # of int32 [n, 2], contiguous, which OpenCV insists on
+    "The outlines of a layer in one frame."
+    return [np.ascontiguousarray(p) for p in (layer.pts[t] if layer.pts.ndim == 4 else layer.pts[t][None])]
 
 def paint(canvas: np.ndarray, # uint8 [H, W, 3], changed
           layers: list, # of `Stage`
@@ -329,7 +333,7 @@ def paint(canvas: np.ndarray, # uint8 [H, W, 3], changed
     cv2 = need("cv2", "face")
     for l in layers:
         if l.op == "soft" or l.show is not None and not l.show[t]: continue
-        many = _pieces(l, t)
+        many = pieces(l, t)
         if l.op == "fill": cv2.fillPoly(canvas, many, l.colour, cv2.LINE_AA, SHIFT)
         elif l.op == "line": cv2.polylines(canvas, many, l.closed, l.colour, l.width, cv2.LINE_AA, SHIFT)
         if l.soft_after: cv2.multiply(canvas, cv2.resize(soft, canvas.shape[1::-1], interpolation=cv2.INTER_LINEAR), canvas, 1 / 200)
@@ -345,7 +349,7 @@ def soften(layers: list, # of `Stage`
     for l in layers:
         if l.op != "soft": continue
         one = np.full_like(small, 200)
-        cv2.fillPoly(one, [q - (3 << SHIFT - 1) for q in _pieces(l, t)], l.colour, cv2.LINE_AA, SHIFT + 2)
+        cv2.fillPoly(one, [q - (3 << SHIFT - 1) for q in pieces(l, t)], l.colour, cv2.LINE_AA, SHIFT + 2)
         cv2.multiply(small, one, small, 1 / 200)
     mask = cv2.fillPoly(np.zeros(small.shape[:2], np.uint8), [np.rint(face * 4 - 8).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
     return cv2.copyTo(cv2.GaussianBlur(small, (0, 0), max(px / 256, .6) * .9), mask, np.full_like(small, 200))

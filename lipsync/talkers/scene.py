@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from ..core import InputError, need, stable_seed
 from ..intervals import Alignment
 from .face import LABELS, SHIFT, SS, Pose
-from .look import layers_of, paint, soften
+from .look import layers_of, paint, pieces, soften
 from .mouth import closures, cues_of, mouth_moves
 from .person import Person, mix, scaled
 from ..timebase import VIDEO_FPS, frame_centres
@@ -356,7 +356,7 @@ def labels(self: Shot, # of a talker
     canvas = np.zeros((self.size * SS, self.size * SS), np.uint8)
     for l in st.layers:
         if l.op == "soft" or l.show is not None and not l.show[0]: continue
-        many = list(l.pts[0]) if l.pts.ndim == 4 else [l.pts[0]]
+        many = pieces(l, 0)
         if l.op == "fill": cv2.fillPoly(canvas, many, l.label, cv2.LINE_8, SHIFT)
         else: cv2.polylines(canvas, many, l.closed, l.label, l.width, cv2.LINE_8, SHIFT)
     return canvas

@@ -7,12 +7,12 @@ venv=.venv
 say() { printf 'venv: %s\n' "$*"; }
 die() { printf 'venv: %s\n' "$@" >&2; exit 1; }
 
-fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+fits() { "$1" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' 2>/dev/null; }
 python=
 for p in ${PYTHON:+"$PYTHON"} python3.11 python3.12 python3; do
     if command -v "$p" >/dev/null && fits "$p"; then python=$p; break; fi
 done
-[ -n "$python" ] || die "found no Python 3.11 or 3.12 (newer ones have no wheel of the face tracker); install one, or say PYTHON=/path/to/python" \
+[ -n "$python" ] || die "found no Python 3.11 or later; install one, or say PYTHON=/path/to/python" \
     "on Debian or Ubuntu: apt-get install python3 python3-venv"
 version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 "$python" -c 'import ensurepip, venv' 2>/dev/null || die "$python cannot make virtual environments: its ensurepip is missing" \
@@ -23,6 +23,10 @@ if [ ! -x $venv/bin/pip ]; then say "Python $version -> $venv"; "$python" -m ven
 
 # every extra that settings.ini knows
 extras=$(sed -n 's/^\([a-z]*\)_requirements *=.*/\1/p' settings.ini | paste -sd,)
+if ! $venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))'; then
+    say "the face tracker has no wheel for Python $version: everything but the extra \`face\` is installed (Python 3.11 or 3.12 has it all)"
+    extras=$(tr , '\n' <<<"$extras" | grep -vx face | paste -sd,)
+fi
 log=$venv/install.log
 say "installing lipsync[$extras]"
 say "(about 3 GB the first time, a few minutes; all that pip says goes to $log)"

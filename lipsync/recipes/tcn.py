@@ -88,7 +88,8 @@ def tcn_model(cfg: TcnConfig, # the settings
              ) -> TCN: # untrained
     "The causal network of the settings."
     channels = {"small": 64, "large": 256}.get(cfg.size, cfg.channels)
-    model = TCN(N_MELS, len(VISEMES), channels=channels, layers=cfg.layers, kernel=cfg.kernel, dropout=cfg.dropout, norm=cfg.norm, look_ahead=cfg.look_ahead * MEL_FPS // 1000)
+    model = TCN(N_MELS, len(VISEMES), channels=channels, layers=cfg.layers, kernel=cfg.kernel, dropout=cfg.dropout, norm=cfg.norm, look_ahead=cfg.look_ahead * MEL_FPS // 1000,
+                grad_checkpoint=cfg.grad_checkpoint)
     if dls is not None: model.set_affine(*mel_scale(dls.train.dataset.corpus))
     return model
 

@@ -80,11 +80,9 @@ def evaluate_options(p: argparse.ArgumentParser, # of this command
 def _figures(model, recipe, cfg, data):
     "The scores of a model on data: the very split that its training left out, or a corpus that it knows nothing of."
     if data == cfg.data: return recipe.evaluate(SimpleNamespace(model=model), cfg)
-    from lipsync.corpus.loaders import usable
     from lipsync.corpus.source import open_corpus
-    from lipsync.recipes.tcn import tcn_scores
-    from lipsync.track import viseme_cues
-    corpus = usable(open_corpus(data, valid=0, test=0), lambda c: (c.sound, c.seconds, viseme_cues(c.phones())))
+    from lipsync.recipes.tcn import aligned, tcn_scores
+    corpus = aligned(open_corpus(data, valid=0, test=0))
     rows = corpus.split("test") if "test" in corpus.splits else corpus
     return dict(split="test" if rows is not corpus else "all", data=data, skipped=len(corpus.skipped), **tcn_scores(model, rows, cfg))
 

@@ -18,7 +18,7 @@ def recipe(report):
     from lipsync.config import RunConfig, setting
     from lipsync.core import stable_seed
     from lipsync.learner import Recipe
-    from lipsync.losses import WeightedLoss
+    from lipsync.losses.core import WeightedLoss
 
     @dataclass(kw_only=True)
     class Config(RunConfig):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 from lipsync.core import load_tensors, save_tensors
-from lipsync.losses import CrossEntropy
+from lipsync.losses.core import CrossEntropy
 from lipsync.models.tcn import TCN, TCNStream
 
 

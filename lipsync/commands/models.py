@@ -92,7 +92,7 @@ def evaluate(args: argparse.Namespace, # see `evaluate_options`
     one_thread()
     from lipsync.inference import find_model, load_weights, recipe_of
     from lipsync.learner import plain
-    from lipsync.metrics import score_table
+    from lipsync.metrics.core import score_table
     weights, config = find_model(args.model)
     recipe, cfg = recipe_of(config)
     if recipe.name != "tcn": raise CheckpointError("cannot be scored on visemes", path=args.model, found=f"recipe {recipe.name}", wanted="recipe tcn")

@@ -19,8 +19,8 @@ from ..corpus.loaders import Clips, VisemeItem, dataloaders, mel_scale, pieces, 
 from ..corpus.source import open_corpus
 from ..core import pick_device
 from ..learner import Recipe
-from ..losses import CrossEntropy, Focal, SoftBCE, WeightedLoss, class_weights
-from ..metrics import FrameScore, accuracy, macro_f1, viseme_scores
+from ..losses.core import CrossEntropy, Focal, SoftBCE, WeightedLoss, class_weights
+from ..metrics.core import FrameScore, accuracy, macro_f1, viseme_scores
 from ..models.tcn import TCN
 from ..timebase import FMAX, FMIN, HOP, MEL_FPS, N_FFT, N_MELS, SR, WIN
 from ..track import Track

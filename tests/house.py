@@ -169,18 +169,15 @@ def law(f): LAWS[f.__name__] = f; return f
 
 @law
 def names_and_numbers(nbs):
-    "A room is `NN_area.topic` and exports `area.topic`; every number is one room's; other names say what they are."
-    seen = {}
+    "A room is `NN_area.topic` and exports `area.topic`; rooms that do not need each other may share a number; other names say what they are."
     for nb in nbs:
         if nb.number is None:
-            if not re.fullmatch(r"index|benchmark|(train|tutorial)_\w+", nb.name): yield f"{nb.name}: neither a numbered room nor index, benchmark, train_*, tutorial_*"
+            if not re.fullmatch(r"index|benchmark|(train|tutorial|report)_\w+", nb.name): yield f"{nb.name}: neither a numbered room nor index, benchmark, train_*, tutorial_*, report_*"
             if nb.exported: yield f"{nb.name}: exports code, and only numbered rooms do"
             continue
         if not re.fullmatch(r"\d\d_[a-z]\w*(\.[a-z]\w*)*", nb.name): yield f"{nb.name}: is not NN_area.topic"
         want = "lipsync." + nb.name.split("_", 1)[1]
         if nb.module != want: yield f"{nb.name}: exports {nb.module}, wanted {want}"
-        if nb.number in seen: yield f"{nb.name}: has the number of {seen[nb.number]}"
-        seen[nb.number] = nb.name
 
 
 @law
@@ -194,7 +191,7 @@ def layers(nbs):
             for mod, node in imports(c.tree, nb.module or ""):
                 if mod.split(".")[0] != "lipsync" or node in told: continue
                 if mod in number:
-                    if number[mod] > nb.number or number[mod] == nb.number and c.exported: yield f"{nb.at(c, node)}: imports {mod} ({number[mod]}), which stands no lower than {nb.number}"
+                    if number[mod] > nb.number or number[mod] == nb.number and (c.exported or mod != nb.module): yield f"{nb.at(c, node)}: imports {mod} ({number[mod]}), which stands no lower than {nb.number}"
                 elif mod not in packages and mod.rsplit(".", 1)[0] not in number and not mod.startswith("lipsync.__"):
                     told.add(node)
                     yield f"{nb.at(c, node)}: imports {mod}, which no notebook exports"

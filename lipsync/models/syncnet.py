@@ -69,7 +69,7 @@ class MouthTower(nn.Module):
 
 # %% ../../nbs/44_models.syncnet.ipynb #4dbbb208
 class SyncNet(nn.Module):
-    "A mouth and a sound in one space: `forward` gives both as unit rows, `[B,T-4,dim]` each."
+    "A mouth and a sound in one space: `forward` gives both as unit rows, `[B,T-4,dim]` each, and a scale."
     def __init__(self,
                  size: int = 48, # pixels of the pictures it looks at
                  width: int = 24, # of the picture's tower
@@ -97,10 +97,10 @@ class SyncNet(nn.Module):
     def forward(self,
                 frames: Tensor, # [B,T,3,H,W] or [B,T,H,W]
                 mel: Tensor, # [B,4 T,80], dB
-               ) -> tuple[Tensor, Tensor]: # (picture, sound), unit rows [B,T-4,dim] each
-        "Both halves."
+               ) -> tuple[Tensor, Tensor, Tensor]: # (picture, sound), unit rows [B,T-4,dim] each; the scale for `contrast`
+        "Both halves, and how much a cosine weighs."
         if mel.shape[1] != MEL_PER_VIDEO * frames.shape[1]: raise InputError("picture and sound are not of one length", found=f"{frames.shape[1]} frames, {mel.shape[1]} mel frames", wanted=f"{MEL_PER_VIDEO} mel frames a frame")
-        return self.look(frames), self.hear(mel)
+        return self.look(frames), self.hear(mel), self.scale.exp().clamp(max=100)
 
 # %% ../../nbs/44_models.syncnet.ipynb #0ea48600
 @dataclass(frozen=True)
@@ -175,5 +175,5 @@ def disagreement(self: SyncNet, # frozen, in eval mode
                  mel: Tensor, # [B,4 T,80], dB
                 ) -> Tensor: # one number: 0 in step, 1 unrelated
     "One minus the mean cosine of picture and sound."
-    v, a = self(frames, mel)
+    v, a, _ = self(frames, mel)
     return 1 - (v * a).sum(-1).mean()

@@ -65,7 +65,8 @@ def pad_batch(items: Sequence[tuple], # of (inputs ..., target), tensors with ti
 
 # %% ../../nbs/36_corpus.loaders.ipynb #f32fb658
 class EpochLoader(DataLoader):
-    "A fastai loader over `Clips` whose order is the dataset's order of the epoch."
+    "A fastai loader over `Clips` whose order is the dataset's order of the epoch; `n_inp` parts of a batch are inputs."
+    n_inp = 2
     def set_epoch(self,
                   epoch: int # number of the epoch, from 0
                  ) -> None:
@@ -88,7 +89,10 @@ def dataloaders(train: Clips, # training items
         if not len(d): raise InputError(f"the {name} split is empty", found="0 clips", wanted="at least one", todo="give more data or other shares: corpus.resplit(valid=..., test=...)")
     bs = min(bs, len(train))
     train.bs = bs
-    make = lambda d, n, w: EpochLoader(d, bs=n, shuffle=False, num_workers=w, create_batch=collate, device=device or torch.device("cpu"), n_inp=n_inp, drop_last=d is train and len(d) % n == 1 and len(d) > n)
+    def make(d, n, w):
+        dl = EpochLoader(d, bs=n, shuffle=False, num_workers=w, create_batch=collate, device=device or torch.device("cpu"), drop_last=d is train and len(d) % n == 1 and len(d) > n)
+        dl.n_inp = n_inp                                        # fastai's loader takes no such argument; its learner asks for the attribute
+        return dl
     return DataLoaders(make(train, bs, workers), make(valid, min(valid_bs or bs, len(valid)), 0), device=device or torch.device("cpu"))
 
 # %% ../../nbs/36_corpus.loaders.ipynb #3de14561

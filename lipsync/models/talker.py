@@ -85,10 +85,11 @@ class Talker(nn.Module):
 
     def forward(self,
                 reference: Tensor, # another moment, [B,3,S,S], 0 to 1
-                masked: Tensor, # this moment with its hidden part black, [B,3,S,S], 0 to 1
-                sound: Tensor, # features around this moment, [B,16,D]
-               ) -> Tensor: # [B,3,S,S], 0 to 1
+                masked: Tensor, # this moment with its hidden part black, [B,3,S,S], 0 to 1; or T moments, [B,T,3,S,S]
+                sound: Tensor, # features around this moment, [B,16,D]; or [B,T,16,D]
+               ) -> Tensor: # [B,3,S,S] or [B,T,3,S,S], 0 to 1
         "Draw."
+        if masked.ndim == 5: return self(reference.repeat_interleave(masked.shape[1], 0), masked.flatten(0, 1), sound.flatten(0, 1)).unflatten(0, masked.shape[:2])
         self._check(reference, masked)
         x, heard, way = self.first(F.pixel_unshuffle(torch.cat([reference, masked * ~self.hidden], 1), 2)), self.sound(sound), []
         for down in self.down: way.append(x); x = down(x)

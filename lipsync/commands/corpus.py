@@ -7,6 +7,7 @@ __all__ = ['CHECK_STORY', 'STATS_STORY', 'path_options', 'stats_options', 'check
 
 # %% ../../nbs/85_commands.corpus.ipynb #769fb8a5
 import argparse, warnings
+from collections import Counter
 from pathlib import Path
 from .core import out, out_json
 
@@ -14,31 +15,42 @@ from .core import out, out_json
 CHECK_STORY = """
 Looks for what is wrong before time is spent on it. A folder of speech, in any of
 the layouts that can be trained on: are the files there and readable, is there a
-text, do the phones fit the sound, is one speaker in two splits? A sound file: can
-it be read to its end, is it clipped or silent? A run folder: do weights and
-settings fit?
+text, do the phones fit the sound, is one speaker in two splits? A folder of videos,
+or one video: is each one there and whole, has it a sound of the same length, 25
+pictures a second, a face; and how complete is each person, with what lipsync
+prepare has done? A sound file: can it be read to its end, is it clipped or silent?
+A run folder: do weights and settings fit?
 """
 
 STATS_STORY = """
-Counts what is in a folder of speech: clips, hours, speakers, words, splits, and
-with --phones how long each viseme is seen. PATH is a folder in any of the layouts
-that can be trained on, a saved corpus (.jsonl), or "embedded".
+Counts what is in a folder of speech or videos: clips, hours, speakers, words,
+splits, sizes and rates of videos, and with --phones how long each viseme is seen.
+--picture draws it. PATH is a folder in any of the layouts that can be trained on, a
+video, a saved corpus (.jsonl), or "embedded".
 """
 
-def path_options(p: argparse.ArgumentParser, # of a command
-                ) -> None:
-    "Add PATH and --json."
+def _path(p):
     p.add_argument("path", metavar="PATH", help="what to look at")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+    p.add_argument("--workers", type=int, default=0, metavar="N", help="processes that open videos (default: 0, this one)")
+
+def path_options(p: argparse.ArgumentParser, # of `check`
+                ) -> None:
+    "Add the options of `check`."
+    _path(p)
+    p.add_argument("--deep", action="store_true", help="videos: decode all of them, not their beginnings and ends, and look for faces in every one")
+    p.add_argument("--faces", type=int, default=3, metavar="N", help="videos: pictures of each that are searched for a face; 0: none (default: 3)")
+    p.add_argument("--all", action="store_true", help="print every line, not 20 of a kind")
 
 def stats_options(p: argparse.ArgumentParser, # of this command
                  ) -> None:
     "Add the options of `stats`."
-    path_options(p)
+    _path(p)
     p.add_argument("--phones", action="store_true", help="also read every alignment: seconds of each viseme")
+    p.add_argument("--picture", metavar="FILE", help="also draw it: a .png (or .svg, .pdf)")
 
 # %% ../../nbs/85_commands.corpus.ipynb #6d0828ec
-def _check_sound(path):
+def _check_sound(path, args):
     "Problems of one sound file."
     from dataclasses import asdict
     from lipsync.audio.core import check, read
@@ -48,40 +60,98 @@ def _check_sound(path):
     doubts = [str(w.message).removeprefix(f"{path}: ") for w in said if w.category.__module__.startswith("lipsync")] + report.pop("notes")
     return dict(kind="sound", report=report, problems=[dict(id=path, kind="sound", what=text, error=False) for text in doubts])
 
-def _check_model(path):
+def _check_model(path, args):
     "Problems of a run folder: `load` raises them."
     from lipsync.inference import load
     return dict(kind="model", report=repr(load(path)), problems=[])
 
-def _check_corpus(path):
-    "Problems of a corpus: rows that were skipped, and what `Corpus.check` finds."
+def _listed(problems): return [dict(id=p.id, kind=p.kind, what=p.what, error=p.error) for p in problems]
+
+def _check_video(path, args):
+    "Problems of one video; one that cannot be opened is a problem, too. A file with a sound alone is checked as a sound."
+    from lipsync.core import InputError
+    from lipsync.corpus.videos import one_video
+    try: corpus = one_video(path)
+    except InputError as err:
+        if err.what == "has no picture track":
+            found = _check_sound(path, args)
+            return found | dict(problems=[dict(id=path, kind="no-picture", what=f"{path}: has no picture track: it was looked at as a sound", error=False), *found["problems"]])
+        if not Path(path).is_file(): raise
+        return dict(kind="video", report=path, clips=0, people=[], notes=[], facts={}, problems=[dict(id=Path(path).stem, kind="unreadable", what=str(err), error=True)])
+    return _check_films(path, corpus, args) | dict(kind="video")
+
+def _check_films(path, corpus, args):
+    "Problems of videos, and the table by person."
     from lipsync.corpus.core import Corpus
+    from lipsync.corpus.health import check_videos, people_text
+    health = check_videos(corpus, args.deep, args.faces, args.workers, root=path if Path(path).is_dir() else None)
+    lines = [f"{corpus.source}: {len(corpus)} clips, {sum(r['seconds'] for r in health.people) / 3600:.2f} h, {len(corpus.speakers)} people", *(f"note: {n}" for n in [*corpus.notes, *health.notes])]
+    if len(corpus) > 1 or health.people and health.people[0]["state"]: lines += ["", people_text(health.people), ""]
+    else: lines += [", ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in f.items()) for f in health.facts.values() if f]
+    return dict(kind="videos", report="\n".join(lines), clips=len(corpus), people=health.people, notes=[*corpus.notes, *health.notes], facts=health.facts, problems=_listed(health.problems))
+
+# %% ../../nbs/85_commands.corpus.ipynb #6f79be67
+def _check_prepared(path, args):
+    "What the ledgers of a folder say that holds no videos."
+    from lipsync.corpus.health import ledgers
+    books = ledgers(path)
+    done = sum("preprocessing" in b["done"] for b in books)
+    mine = {}
+    for b in books: mine.setdefault(b["speaker"] or b["id"], []).append(b)
+    people = [dict(person=who, clips=len(bs), prepared=sum("preprocessing" in b["done"] for b in bs), frames=sum(b["frames"] for b in bs), finished=sorted({k for b in bs for k in b["done"]} - {"preprocessing"}), failed=sum(bool(b["failed"]) for b in bs)) for who, bs in sorted(mine.items())]
+    lines = [f"prepared folder: {path}: {done} of {len(books)} are prepared"] + [f"{r['person']}: {r['prepared']} of {r['clips']} prepared, {r['frames']} frames, {r['failed']} failed" + "".join(f", {k}" for k in r["finished"]) for r in people[:60]] + [f"and {len(people) - 60} more people"] * (len(people) > 60)
+    bad = [dict(id=b["id"], kind="preparation", what=f"{b['folder']}: {step}: {why}", error=step != "ledger") for b in books for step, why in b["failed"].items()]
+    return dict(kind="prepared", report="\n".join(lines), clips=len(books), prepared=done, people=people, problems=bad + [dict(id=b["id"], kind="preparation", what=f"{b['folder']}: is not finished", error=False) for b in books if not b["failed"] and "preprocessing" not in b["done"]])
+
+def _check_corpus(path, args):
+    "Problems of a corpus: rows that were skipped, and what `Corpus.check` or `check_videos` finds."
+    from lipsync.corpus.core import Corpus
+    from lipsync.corpus.health import ledgers
     from lipsync.corpus.source import find_corpus
-    corpus = find_corpus(path)
-    problems = [dict(id=i, kind="skipped", what=why, error=True) for i, why in corpus.skipped] + [dict(id=p.id, kind=p.kind, what=p.what, error=p.error) for p in corpus.check()]
+    from lipsync.corpus.videos import PICTURES
+    if Path(path).is_dir() and not any(f.suffix.lower() in PICTURES for f in Path(path).rglob("*")) and ledgers(path): return _check_prepared(path, args)
+    corpus = find_corpus(path, empty=True)
+    if any(c.video for c in corpus) or not len(corpus): return _check_films(path, corpus, args)
+    problems = [dict(id=i, kind="skipped", what=f"{i}: {why}", error=True) for i, why in corpus.skipped] + _listed(corpus.check())
     return dict(kind="corpus", report=Corpus(corpus.rows, (), corpus.source, corpus.notes).report(), clips=len(corpus), problems=problems)
 
 # %% ../../nbs/85_commands.corpus.ipynb #5d6cf2c0
-def check(args: argparse.Namespace, # path, json
+def _looker(path):
+    "Which way to look at a path."
+    from lipsync.audio.core import MOVIES
+    from lipsync.corpus.readers import SOUND_ONLY
+    if (path / "config.yaml").is_file() or path.suffix == ".safetensors": return _check_model
+    if not path.is_file() or path.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json"): return _check_corpus
+    return _check_video if path.suffix.lower() in MOVIES and path.suffix.lower() not in SOUND_ONLY else _check_sound
+
+def check(args: argparse.Namespace, # path, json, deep, faces, workers, all
          ) -> int: # exit code: 1 where something cannot be used
     "`lipsync check`."
-    path = Path(args.path)
-    look = _check_model if (path / "config.yaml").is_file() or path.suffix == ".safetensors" else _check_sound if path.is_file() and path.suffix != ".jsonl" else _check_corpus
-    found = look(args.path)
+    found = _looker(Path(args.path))(args.path, args)
     wrong = sum(p["error"] for p in found["problems"])
     if args.json: out_json(dict(path=args.path, ok=not wrong, errors=wrong, doubts=len(found["problems"]) - wrong, **found)); return int(wrong > 0)
-    report = found["report"]
-    lines = [report if isinstance(report, str) else ", ".join(f"{k} {v:.4g}" for k, v in report.items())] + [f"{'ERROR' if p['error'] else 'doubt'}  {p['id']}  {p['kind']}: {p['what']}" for p in found["problems"]]
+    report, seen = found["report"], Counter()
+    lines = [report if isinstance(report, str) else ", ".join(f"{k} {v:.4g}" for k, v in report.items())]
+    for p in sorted(found["problems"], key=lambda p: not p["error"]):
+        seen[p["kind"]] += 1
+        if args.all or seen[p["kind"]] <= 20: lines.append(f"{'ERROR' if p['error'] else 'doubt'}  {p['kind']}: {p['what']}")
+    lines += [f"and {n - 20} more of the kind {kind} (--all prints them, --json holds them)" for kind, n in seen.items() if n > 20 and not args.all]
     out("\n".join([*lines, f"errors: {wrong}, doubts: {len(found['problems']) - wrong}" if found["problems"] else "nothing wrong was found"]))
     return int(wrong > 0)
 
-def stats(args: argparse.Namespace, # path, json, phones
+def stats(args: argparse.Namespace, # path, json, phones, picture, workers
          ) -> int: # exit code
     "`lipsync stats`."
+    from lipsync.core import InputError, make_folder
+    from lipsync.corpus.health import draw_stats, stats_text, video_stats
     from lipsync.corpus.source import find_corpus
+    if args.picture and Path(args.picture).suffix.lower() not in (".png", ".svg", ".pdf", ".jpg", ".jpeg"): raise InputError("is no kind of picture that can be written", path=args.picture, wanted=".png, .svg or .pdf")
     corpus = find_corpus(args.path)
-    if args.json: out_json(corpus.stats(phones=args.phones)); return 0
-    out(corpus.report())
-    seconds = corpus.viseme_seconds() if args.phones else {}
+    st = video_stats(corpus, args.phones, args.workers)
+    if args.picture: make_folder(Path(args.picture).absolute().parent); draw_stats(st, corpus).savefig(args.picture)
+    if args.json: out_json(st); return 0
+    out(st.pop("report"))
+    if more := stats_text(st): out(more)
+    seconds = st.get("visemes", {})
     for v, s in seconds.items(): out(f"{v:4} {s:9.1f} s  {100 * s / max(sum(seconds.values()), 1e-9):5.1f}%")
     return 0

@@ -20,6 +20,7 @@ from ..core import InputError, LipsyncError, atomic, stable_hash
 from ..intervals import Alignment, Interval, cut, guess_phoneset, read_alignment
 from ..text import words
 from ..timebase import SR
+from ..video.core import probe_video
 from ..visemes import VISEMES, viseme_of
 
 # %% ../../nbs/30_corpus.core.ipynb #86ebd60c
@@ -54,8 +55,15 @@ class Clip:
     @property
     def seconds(self) -> float:
         "Length in seconds; measured once from the file's header where the row does not say."
-        if self._seconds is None: self._seconds = (self.stop or probe(self.sound).seconds or len(read(self.sound)) / SR) - self.start  # some headers do not say
+        if self._seconds is None: self._seconds = (self.stop or self._length()) - self.start
         return self._seconds
+
+    def _length(self):
+        "Length of the file, s: of its sound, or of the picture of a video without sound."
+        try: return probe(self.sound).seconds or len(read(self.sound)) / SR  # some headers do not say
+        except InputError:
+            if self.audio or not self.video: raise
+            return probe_video(self.video).seconds
 
 # %% ../../nbs/30_corpus.core.ipynb #909e2c0f
 @patch
@@ -214,10 +222,13 @@ def stats(self: Corpus,
     "Clips, hours, speakers, vocabulary and lengths, whole and by split."
     sec = np.array([c.seconds for c in self.rows])
     vocabulary = Counter(w for c in self.rows for w in words(c.text, c.lang))
+    letters = Counter()
+    for w, n in vocabulary.items(): letters.update({ch: n * w.count(ch) for ch in w})
     counts, edges = np.histogram(sec, bins=min(20, max(len(sec), 1)))
     out = dict(source=self.source, clips=len(self), hours=float(sec.sum() / 3600), speakers=len(self.speakers), skipped=len(self.skipped),
                transcribed=sum(bool(c.text.strip()) for c in self.rows), aligned=sum(c.alignment is not None for c in self.rows),
                langs=dict(Counter(c.lang for c in self.rows)), words=sum(vocabulary.values()), vocabulary=len(vocabulary), frequent=[w for w, _ in vocabulary.most_common(10)],
+               characters=sum(letters.values()), alphabet=len(letters),
                splits={k: dict(clips=n, hours=sum(c.seconds for c in self.rows if c.split == k) / 3600, speakers=len({c.speaker for c in self.rows if c.split == k} - {""})) for k, n in self.splits.items()},
                lengths={k: float(f(sec)) if len(sec) else 0. for k, f in (("min", np.min), ("median", np.median), ("mean", np.mean), ("max", np.max))} | dict(edges=edges.tolist(), counts=counts.tolist()))
     return out | (dict(visemes=self.viseme_seconds()) if phones else {})
@@ -273,12 +284,14 @@ class Problem:
 
 def check_clip(c: Clip, # the row to look at
                text: bool = True, # an empty transcript is a problem
+               seconds: float | None = None, # length of the file where somebody has measured it; None: look into its sound
               ) -> list[Problem]: # empty where all is well
-    "What is wrong with one clip: its file, its transcript, its alignment, and whether they are of one length."
-    if not c.sound.is_file(): return [Problem(c.id, "missing", f"{c.sound}: no such file")]
+    "What is wrong with one clip: its files, its transcript, its alignment, and whether they are of one length."
+    gone = [f for f in dict.fromkeys((c.sound, c.video)) if f and not f.is_file()]
+    if gone: return [Problem(c.id, "missing", f"{f}: no such file") for f in gone]
     out = []
     if text and not c.text.strip(): out.append(Problem(c.id, "no-text", f"{c.sound}: the transcript is empty", False))
-    try: length = probe(c.sound).seconds
+    try: length = probe(c.sound).seconds if seconds is None else seconds
     except LipsyncError as err: return [*out, Problem(c.id, "unreadable", str(err))]
     stop = length if c.stop is None else c.stop
     if stop > length + SLACK: out.append(Problem(c.id, "short-audio", f"{c.sound}: found {length:.2f} s of sound; wanted {stop:.2f} s for this clip"))
@@ -300,10 +313,14 @@ def check(self: Corpus,
           text: bool = True, # an empty transcript is a problem
          ) -> list[Problem]: # in the order of the rows; empty where all is well
     "What is wrong with the clips, from headers and alignments, and which speakers stand in two splits."
-    out = [p for c in self.rows for p in check_clip(c, text)]
+    return [p for c in self.rows for p in check_clip(c, text)] + self.leaks()
+
+@patch
+def leaks(self: Corpus) -> list[Problem]: # a doubt for each of them
+    "The speakers who stand in two splits."
     where = {}
     for c in self.rows: where.setdefault(c.speaker, set()).add(c.split)
-    return out + [Problem(s, "leak", f"speaker {s} is in {', '.join(k or 'no split' for k in sorted(in_))}", False) for s, in_ in where.items() if s and len(in_) > 1]
+    return [Problem(s, "leak", f"speaker {s} is in {', '.join(k or 'no split' for k in sorted(in_))}", False) for s, in_ in where.items() if s and len(in_) > 1]
 
 @patch
 def usable(self: Corpus) -> Corpus: # without the clips that have an error

@@ -13,13 +13,14 @@ from pathlib import Path
 from ..core import InputError, home
 from .align import align_corpus
 from .core import Corpus
-from .hub import OPENSLR, SUBSETS, download_librispeech, hub
+from .hub import CHINESE_LIPS, OPENSLR, SUBSETS, download_chinese_lips, download_librispeech, hub
 from .readers import librispeech, read_folder
 from .speech import speech_corpus
+from .videos import Tree, chinese_lips, read_videos, video_layout
 
 # %% ../../nbs/39_corpus.source.ipynb #94e33f9d
 OPTIONS = dict(n=int, seed=int, workers=int, hours=float, valid=float, test=float, noise_db=float, kind=str, langs=lambda s: tuple(s.split("+")))  # of embedded, and how to read them
-KNOWN = ("embedded", "embedded:n=600,seed=1,langs=en-us+cmn", "a folder", "a saved corpus (*.jsonl)", *(f"librispeech/{s}" for s in SUBSETS), "org/name or org/name:split of the Hugging Face hub")
+KNOWN = ("embedded", "embedded:n=600,seed=1,langs=en-us+cmn", "a folder of recordings", "a folder of videos (Chinese-LiPS, GRID, people, a table), or one video", "a saved corpus (*.jsonl)", *(f"librispeech/{s}" for s in SUBSETS), "chinese-lips", "org/name or org/name:split of the Hugging Face hub")
 
 def parts(data: str, # one source, or several with commas between
          ) -> list[str]: # the sources
@@ -43,18 +44,24 @@ def _options(text):
     return out
 
 # %% ../../nbs/39_corpus.source.ipynb #9492ccd2
-def _find(data, n, kw):
+def _find(data, n, kw, empty):
     "The rows of one source."
     name, _, rest = data.partition(":")
     path = Path(data).expanduser()
     if name == "embedded": return speech_corpus(**{"n": n, **kw, **_options(rest)})
-    if path.is_dir() and next(path.rglob("*.parquet"), None): return hub(path.absolute())
-    if path.exists(): return read_folder(path.absolute())
+    if path.exists(): return _from_disk(path.absolute(), empty)
+    if name.lower() in ("chinese-lips", CHINESE_LIPS.lower()): return chinese_lips(download_chinese_lips())
     if name.startswith("librispeech/"): return librispeech(download_librispeech(data.removeprefix("librispeech/"), base_url=kw.get("base_url", OPENSLR)))
     if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+(:[^:]+)?", data): return _from_hub(name, rest)
     near = difflib.get_close_matches(name, ("embedded", *(f"librispeech/{s}" for s in SUBSETS)), 1)
-    if data[0] in "./~" or "\\" in data or "/" in data: raise InputError("no such folder", path=path, found=f"the folder above {'is' if path.absolute().parent.is_dir() else 'is not'} there", wanted="a folder of recordings", todo="check the spelling")
+    if data[0] in "./~" or "\\" in data or "/" in data: raise InputError("no such file" if re.fullmatch(r"\.\w{2,5}", path.suffix) else "no such folder", path=path, found=f"the folder above {'is' if path.absolute().parent.is_dir() else 'is not'} there", wanted="a folder of recordings or videos", todo="check the spelling")
     raise InputError("no such data", found=repr(data), wanted="; ".join(KNOWN), todo=f"did you mean {near[0]}?" if near else None)
+
+def _from_disk(path, empty):
+    "Rows of a folder or a file: parquet files of a data set, videos, or speech."
+    where = Tree(path) if path.is_dir() else path
+    if path.is_dir() and any(f.suffix == ".parquet" for f in where.files): return hub(path)
+    return read_videos(where, empty) if video_layout(where) else read_folder(path)
 
 def _from_hub(name, split):
     try: return hub(name, split or "train")
@@ -62,13 +69,14 @@ def _from_hub(name, split):
 
 def find_corpus(data: str | Path = "embedded", # what to open, see the table above
                 n: int | None = None, # sentences of the embedded corpus, where `data` does not say; None: 600
+                empty: bool = False, # of videos: give what was skipped even where not one can be used
                 **kw, # options of the embedded corpus, as valid= and test=; base_url= of LibriSpeech
                ) -> Corpus: # rows as they are: nothing is aligned, no split is made
     "Open what `data` names and change nothing; several sources are joined, ids and speakers with a prefix each."
     if not str(data).strip(): raise InputError("no data is named", wanted="; ".join(KNOWN))
     known = {k: v for k, v in kw.items() if k in OPTIONS or k == "base_url"}
     if set(kw) - set(known): raise InputError("no such option", found=", ".join(set(kw) - set(known)), wanted=", ".join(OPTIONS))
-    found = [_find(part, n or 600, known if not part.startswith("embedded") else {k: v for k, v in known.items() if k in OPTIONS}) for part in parts(str(data))]
+    found = [_find(part, n or 600, known if not part.startswith("embedded") else {k: v for k, v in known.items() if k in OPTIONS}, empty) for part in parts(str(data))]
     if len(found) == 1: return found[0]
     return sum((c.prefixed(f"{k}:") for k, c in enumerate(found[1:], 2)), found[0].prefixed("1:"))
 

@@ -1,0 +1,90 @@
+"""From a person's video to their dub, as a user does it; and what is refused. Drawn people only."""
+import json
+import numpy as np, pytest, torch
+from lipsync.cli import main
+from lipsync.core import CheckpointError, InputError
+from lipsync.corpus.drawn import DrawnPerson
+from lipsync.inference import load
+from lipsync.jobs import Ledger
+from lipsync.timebase import SR
+from lipsync.video.core import frames, probe_video
+from lipsync.video.write import write_video
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    "A person's run after one pass over ten seconds."
+    pytest.importorskip("mediapipe")
+    tmp = tmp_path_factory.mktemp("a person's folder")
+    home = pytest.MonkeyPatch(); home.setenv("LIPSYNC_HOME", str(tmp / "home"))
+    film = DrawnPerson(5, 128).film(tmp / "me at home.mp4", 10.)
+    assert main(["person", str(film), "me", "-o", str(tmp / "run"), "--epochs", "1"]) == 0
+    yield tmp, film
+    home.undo()
+
+
+def test_dub(trained, capsys):
+    tmp, film = trained
+    x, _ = DrawnPerson(5, 128).speech(3., new=0)
+    import soundfile
+    soundfile.write(tmp / "new speech.wav", x, SR)
+    capsys.readouterr()
+    assert main(["dub", "--person", str(tmp / "run"), str(tmp / "new speech.wav"), str(tmp / "out.mp4"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    info, was = probe_video(tmp / "out.mp4"), probe_video(film)
+    assert (said["frames"], info.width, info.fps) == (75, was.width, was.fps) and abs(info.sound_seconds - 3) < .1
+    # decoded twice, the picture outside the square is the film's; inside it is not
+    new, old = (np.stack([f.rgb for f in frames(p)][:75]).astype(int) for p in (tmp / "out.mp4", film))
+    top = np.abs(new[:, :40] - old[:, :40]).mean()
+    model = load(tmp / "run")
+    x0, y0 = (np.linalg.inv(np.vstack([model.film.places[0], [0, 0, 1]]))[:2] @ [48, 48, 1]).astype(int)
+    assert top < 3 < np.abs(new[:, y0 - 8:y0 + 8, x0 - 8:x0 + 8] - old[:, y0 - 8:y0 + 8, x0 - 8:x0 + 8]).mean() + 3
+    assert model.ahead == 320
+
+
+def test_the_ledger_and_going_on(trained, capsys):
+    tmp, film = trained
+    model = load(tmp / "run")
+    told = Ledger(model.prepared.folder).read()
+    assert told["preprocessing"]["completed"] and told["main_training"]["completed"] and told["main_training"]["checkpoints"] == [str(tmp / "run" / "best.safetensors")]
+    before = (tmp / "run" / "last.safetensors").stat().st_mtime_ns
+    assert main(["person", str(film), "me", "-o", str(tmp / "run"), "--epochs", "1"]) == 0      # nothing is left to do
+    assert (tmp / "run" / "last.safetensors").stat().st_mtime_ns == before
+    assert main(["person", str(film), "me", "-o", str(tmp / "run"), "--epochs", "2"]) == 0      # one more
+    assert len(json.loads((tmp / "run" / "history.json").read_text())) >= 1 and (tmp / "run" / "last.safetensors").stat().st_mtime_ns > before
+
+
+def test_another_size_is_refused_by_name(trained):
+    tmp, _ = trained
+    text = (tmp / "run" / "config.yaml").read_text()
+    (tmp / "wrong").mkdir()
+    (tmp / "wrong" / "best.safetensors").write_bytes((tmp / "run" / "best.safetensors").read_bytes())
+    (tmp / "wrong" / "config.yaml").write_text(text.replace("width: 32", "width: 16"))
+    with pytest.raises(CheckpointError, match="does not fit"): load(tmp / "wrong")
+
+
+def test_silence_and_long_speech(trained):
+    tmp, _ = trained
+    model = load(tmp / "run")
+    it = model.frames(np.zeros(SR * 30, np.float32))                      # three times the film
+    for _ in range(5): next(it)
+    assert sum(1 for _ in model.frames(np.zeros(1600, np.float32))) == 3  # 0.1 s: a part of a frame is a frame
+
+
+@pytest.mark.parametrize("seconds, sound, words", [(2., True, "too little film"), (6., False, "sound")])
+def test_films_that_cannot_be_used(tmp_path, monkeypatch, capsys, seconds, sound, words):
+    pytest.importorskip("mediapipe")
+    monkeypatch.setenv("LIPSYNC_HOME", str(tmp_path / "home"))
+    who = DrawnPerson(5, 96)
+    x, al = who.speech(seconds)
+    film = write_video(tmp_path / "a.mp4", who.shot(al, seconds).frames(), 25, x if sound else None, SR if sound else None)
+    assert main(["person", str(film), "me", "-o", str(tmp_path / "run"), "--epochs", "1"]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_two_heads_are_not_one_person(tmp_path, monkeypatch):
+    pytest.importorskip("mediapipe")
+    monkeypatch.setenv("LIPSYNC_HOME", str(tmp_path / "home"))
+    from lipsync.recipes.talker import TalkerConfig, talker_films
+    for k in (1, 2): DrawnPerson(k, 96).film(tmp_path / "people" / f"id{k}" / "clip.mp4", 1.)
+    with pytest.raises(InputError, match="several people"): talker_films(TalkerConfig(data=str(tmp_path / "people")))

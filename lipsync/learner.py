@@ -100,7 +100,7 @@ def run_folder(recipe: Recipe, # the recipe
     return home() / "runs" / recipe.name / stable_hash(identity(cfg), cfg.data)
 
 # %% ../nbs/64_learner.ipynb #89cfda42
-_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors(\.refused)?|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
+_FILES = re.compile(r"(config\.yaml|history\.json|timings\.json|log\.txt|metrics\.json|wandb\.json|tokens\.json|samples|logs|wandb|(last|before|next)(\.state)?\.safetensors(\.refused)?|best(_[^/]*)?\.safetensors|epoch_\d+\.safetensors)")
 
 def files_of(folder: Path, # a run folder
             ) -> list[Path]: # what a run has written there

@@ -25,7 +25,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["lipsync", "lipsync.*"]),
     include_package_data=True,
-    package_data={"lipsync": ["weights/*", "assets/*"]},
+    package_data={"lipsync": ["weights/*", "weights/*/*", "assets/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": ["lipsync=lipsync.cli:main"], "nbdev": ["lipsync=lipsync._modidx:d"]},

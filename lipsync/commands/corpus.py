@@ -19,7 +19,8 @@ text, do the phones fit the sound, is one speaker in two splits? A folder of vid
 or one video: is each one there and whole, has it a sound of the same length, 25
 pictures a second, a face; and how complete is each person, with what lipsync
 prepare has done? A sound file: can it be read to its end, is it clipped or silent?
-A run folder: do weights and settings fit?
+A run folder: do weights and settings fit? A folder of voice samples (.npz): have
+they a rate, and styles of the right shape on the unit sphere?
 """
 
 STATS_STORY = """
@@ -40,6 +41,7 @@ def path_options(p: argparse.ArgumentParser, # of `check`
     _path(p)
     p.add_argument("--deep", action="store_true", help="videos: decode all of them, not their beginnings and ends, and look for faces in every one")
     p.add_argument("--faces", type=int, default=3, metavar="N", help="videos: pictures of each that are searched for a face; 0: none (default: 3)")
+    p.add_argument("--rate", type=int, default=0, metavar="HZ", help="voice samples: the rate of those that do not state theirs")
     p.add_argument("--all", action="store_true", help="print every line, not 20 of a kind")
 
 def stats_options(p: argparse.ArgumentParser, # of this command
@@ -116,10 +118,18 @@ def _check_corpus(path, args):
     return dict(kind="corpus", report=Corpus(corpus.rows, (), corpus.source, corpus.notes).report(), clips=len(corpus), problems=problems)
 
 # %% ../../nbs/85_commands.corpus.ipynb #5d6cf2c0
+def _check_voices(path, args):
+    "Problems of a folder of voice samples, each under its file's name."
+    from lipsync.corpus.voices import check_voices
+    found = check_voices(path, args.rate)
+    return found | dict(problems=[p | dict(what=f"{p['id']}: {p['what']}") for p in found["problems"]])
+
 def _looker(path):
     "Which way to look at a path."
     from lipsync.audio.core import MOVIES
     from lipsync.corpus.readers import SOUND_ONLY
+    from lipsync.corpus.voices import is_voices
+    if is_voices(path): return _check_voices
     if (path / "config.yaml").is_file() or path.suffix == ".safetensors": return _check_model
     if not path.is_file() or path.suffix.lower() in (".jsonl", ".csv", ".tsv", ".json"): return _check_corpus
     return _check_video if path.suffix.lower() in MOVIES and path.suffix.lower() not in SOUND_ONLY else _check_sound

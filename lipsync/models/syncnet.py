@@ -119,8 +119,9 @@ class Sync:
 
     @property
     def frames(self) -> int:
-        "The offset in whole video frames."
-        return round(self.offset / MEL_PER_VIDEO)
+        "The best shift among whole video frames, as the published measure has it."
+        whole = [(d, s // MEL_PER_VIDEO) for d, s in zip(self.curve, self.shifts) if s % MEL_PER_VIDEO == 0 and d == d]
+        return min(whole)[1] if whole else round(self.offset / MEL_PER_VIDEO)
 
 def shift_curve(v: Tensor, # rows of the picture, [T,D], unit length
                 a: Tensor, # rows of the sound, [T,D], unit length, one a video frame

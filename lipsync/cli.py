@@ -10,9 +10,12 @@ import argparse, os, sys
 from . import __version__
 from .commands.core import Command, Layout, UsageError, add_command, note, out
 from .commands.corpus import CHECK_STORY, STATS_STORY, check, path_options, stats, stats_options
-from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, evaluate, evaluate_options, export, export_options, player, player_options
+from .commands.dub import DUB_EXAMPLE, DUB_STORY, PERSON_EXAMPLE, PERSON_STORY, dub, dub_options, person, person_options
+from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, READ_EXAMPLE, READ_STORY, VOICE_EXAMPLE, VOICE_STORY, evaluate, evaluate_options, export, export_options, player, player_options, read, read_options, voice, voice_options
+from .commands.prepare import PREPARE_EXAMPLE, PREPARE_STORY, prepare, prepare_options
+from .commands.sync import SYNC_EXAMPLE, SYNC_STORY, sync, sync_options
 from .commands.talkers import TALKERS_STORY, talkers, talkers_options
-from .commands.train import TRAIN_STORY, train, train_options
+from .commands.train import LM_STORY, TRAIN_STORY, lm, lm_options, train, train_options
 from .commands.visemes import VISEMES_EXAMPLE, VISEMES_STORY, visemes, visemes_options
 from .core import LipsyncError
 
@@ -34,13 +37,20 @@ def version(args: argparse.Namespace, # nothing
 
 COMMANDS = (
     Command("visemes", "speech to visemes: files, folders, live sound", VISEMES_STORY, VISEMES_EXAMPLE, visemes_options, visemes),
+    Command("read", "lips to text: videos, folders, subtitles", READ_STORY, READ_EXAMPLE, read_options, read),
     Command("player", "one HTML page: sound, moving mouth, lanes", PLAYER_STORY, PLAYER_EXAMPLE, player_options, player),
-    Command("check", "what is wrong with a corpus, a sound or a model", CHECK_STORY, "lipsync check recordings/\nlipsync check runs/mine --json", path_options, check),
-    Command("stats", "what is in a corpus: hours, speakers, words", STATS_STORY, "lipsync stats recordings/ --phones\nlipsync stats embedded --json", stats_options, stats),
+    Command("check", "what is wrong with a corpus, a sound or a model", CHECK_STORY, "lipsync check recordings/\nlipsync check videos/ --deep\nlipsync check runs/mine --json", path_options, check),
+    Command("stats", "what is in a corpus: hours, speakers, words", STATS_STORY, "lipsync stats recordings/ --phones\nlipsync stats videos/ --picture stats.png\nlipsync stats embedded --json", stats_options, stats),
     Command("train", "train a model without a notebook", TRAIN_STORY, "lipsync train tcn data=speech/ epochs=100 out=runs/mine resume=auto", train_options, train),
+    Command("lm", "a language model of characters, for read", LM_STORY, "lipsync lm sentences.txt -o lm.json --order 5", lm_options, lm),
     Command("evaluate", "score a model on aligned speech", EVALUATE_STORY, "lipsync evaluate runs/mine LibriSpeech/dev-clean --json", evaluate_options, evaluate),
+    Command("person", "a talker of one person, from their video", PERSON_STORY, PERSON_EXAMPLE, person_options, person),
+    Command("dub", "a person says any speech", DUB_STORY, DUB_EXAMPLE, dub_options, dub),
+    Command("sync", "how late is the sound of a video? and mend it", SYNC_STORY, SYNC_EXAMPLE, sync_options, sync),
+    Command("voice", "recordings of a person to a voice file for a TTS", VOICE_STORY, VOICE_EXAMPLE, voice_options, voice),
     Command("export", "a model as ONNX, for other programs", EXPORT_STORY, "lipsync export runs/mine onnx/ --what onnx-stream", export_options, export),
     Command("talkers", "drawn people on disk, in real layouts", TALKERS_STORY, "lipsync talkers demo-grid --layout grid --people 8 --clips 10", talkers_options, talkers),
+    Command("prepare", "videos made ready for training, resumable", PREPARE_STORY, PREPARE_EXAMPLE, prepare_options, prepare),
     Command("version", "the version", "Prints the version.", "lipsync version", lambda p: None, version))
 
 

@@ -135,11 +135,13 @@ def _blocks(sound, size):
     return [x[i:i + size] for i in range(0, len(x), size)]
 
 # %% ../nbs/80_inference.ipynb #23cac38b
-PREDICTORS = {"tcn": VisemePredictor}
+PREDICTORS = {"tcn": VisemePredictor, "lipreader": "lipsync.reader.LipReader", "phones": "lipsync.offline.PhonePredictor", "syncnet": "lipsync.sync.SyncPredictor", "talker": "lipsync.talker.TalkerPredictor", "voice": "lipsync.voice.predictor.VoicePredictor"}
 
 def load(path: str | Path, # a run folder, or its best.safetensors
-        ) -> VisemePredictor: # of the kind that the recipe needs
+        ) -> object: # VisemePredictor, LipReader: of the kind that the recipe needs
     "Load a trained model; what comes back depends on its recipe. No code in the folder is run."
     weights, config = find_model(path)
     recipe, cfg = recipe_of(config)
-    return PREDICTORS[recipe.name](load_weights(recipe.model(cfg, None), weights), cfg)
+    kind = PREDICTORS[recipe.name]
+    if isinstance(kind, str): kind = getattr(importlib.import_module(kind.rpartition(".")[0]), kind.rpartition(".")[2])
+    return kind.open(weights, cfg) if hasattr(kind, "open") else kind(load_weights(recipe.model(cfg, None), weights), cfg)

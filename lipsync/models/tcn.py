@@ -76,6 +76,14 @@ class TCN(nn.Module):
                 lengths: Tensor | None = None, # frames of each clip, long [B]; None when nothing is padded
                ) -> Tensor: # logits [B,F,15]; those of padding mean nothing
         "The whole clips at once."
+        x = self.features(mel, lengths)
+        return self.last(x[:, self.look_ahead:])
+
+    def features(self,
+                 mel: Tensor, # log-mel in dB, [B,F,80]
+                 lengths: Tensor | None = None, # frames of each clip, long [B]; None when nothing is padded
+                ) -> Tensor: # [B,F+look_ahead,C]; row t has read the sound up to frame t
+        "What the last layer reads."
         x, mask, ahead = self.affine(self._check(mel)), None, self.look_ahead
         if lengths is not None and not (lengths.device.type == "cpu" and (lengths == x.shape[1]).all()):
             x = zero_padding(x, length_mask(lengths, x.shape[1]), channels_last=True)
@@ -83,8 +91,7 @@ class TCN(nn.Module):
         if ahead: x = F.pad(x, (0, 0, 0, ahead))
         x = self.first(x.transpose(1, 2))
         for block in self.blocks: x = self._run(block, x, mask)
-        x = x.transpose(1, 2)
-        return self.last(x[:, ahead:] if ahead else x)
+        return x.transpose(1, 2)
 
     def _run(self, block, x, mask):
         "One block; with `grad_checkpoint` its inner activations are computed again on the way back."

@@ -15,12 +15,14 @@ import numpy as np, torch
 from ..audio.augment import Augment
 from ..config import RunConfig, setting
 from ..corpus.core import Corpus
+from ..corpus.frames import FrameItem, MelAugment, repeats
 from ..corpus.loaders import Clips, VisemeItem, dataloaders, mel_scale, pieces, viseme_counts
 from ..corpus.source import open_corpus
-from ..core import pick_device
+from ..core import ConfigError, load_tensors, pick_device
 from ..learner import Recipe
-from ..losses.core import CrossEntropy, Focal, SoftBCE, WeightedLoss, class_weights
+from ..losses.core import CrossEntropy, Focal, SoftBCE, SoftCrossEntropy, WeightedLoss, class_weights
 from ..metrics.core import FrameScore, accuracy, macro_f1, viseme_scores
+from ..models.heads import BothHeads, TwoHeads
 from ..models.tcn import TCN
 from ..timebase import FMAX, FMIN, HOP, MEL_FPS, N_FFT, N_MELS, SR, WIN
 from ..track import Track
@@ -45,6 +47,7 @@ class TcnConfig(RunConfig):
     dropout: float = setting(.1, "share of activations dropped in training", "model")
     norm: str = setting("batch", "normalisation of each convolution", "model", choices=("batch", "weight", "layer"))
     look_ahead: int = setting(0, "future the network may use, ms, in steps of 10", "model")
+    live_head: bool = setting(False, "train a second last layer without look-ahead along: two networks for the price of one", "model")
     size: str = setting("", "small or large: 64 or 256 channels; empty: `channels`", "model", choices=("", "small", "large"))
     loss: str = setting("cross-entropy", "what is minimised", choices=("cross-entropy", "bce", "focal"))
     class_power: float = setting(.3, "weight of a class = (1 / its frequency) to this power; 0: all equal, 1: inverse frequency")
@@ -52,6 +55,9 @@ class TcnConfig(RunConfig):
     gamma: float = setting(2., "focusing of the focal loss")
     ramp: float = setting(.06, "ramp of the soft targets of bce, s", "data")
     glide: bool = setting(False, "diphthongs glide from one viseme to another", "data")
+    keep_mels: bool = setting(False, "log-mels are computed once and changed in the mel domain: quick epochs over much speech; `augment` is then none or any", "data")
+    soft_labels: float = setting(0., "share of the teacher's posteriors in the targets, 0 to 1; needs keep_mels", "data")
+    init: str = setting("", "weights to start from: a run folder or a safetensors file of the same shape", "model")
     augment: str = setting("light", "how far sound is changed in training", "data", choices=("none", "light", "normal", "heavy"))
     tolerance: int = setting(20, "tolerance of the tolerant score, ms")
     sample_rate: int = setting(SR, "samples a second", "audio", choices=(SR,))
@@ -81,20 +87,30 @@ def tcn_dls(cfg: TcnConfig, # the settings
            ): # fastai DataLoaders
     "Random pieces with augmentation to train on; whole clips, cut at 30 s, to validate on."
     corpus, soft = tcn_corpus(cfg), cfg.loss == "bce"
+    if cfg.keep_mels: return _kept_dls(cfg, corpus)
     augment = dict(none=lambda: None, light=Augment.light, normal=Augment, heavy=Augment.heavy)[cfg.augment]()
     train = Clips(corpus.split("train"), VisemeItem((cfg.chunk_min, cfg.chunk_max), augment, cfg.glide, soft, cfg.ramp), seed=cfg.seed, bs=cfg.bs)
     valid = Clips(pieces(corpus.split("valid")), VisemeItem(glide=cfg.glide, soft=soft, ramp=cfg.ramp), train=False)
     return dataloaders(train, valid, cfg.bs, workers=cfg.workers, device=pick_device(cfg.device))
 
+def _kept_dls(cfg, corpus):
+    "Loaders over kept log-mels; long clips and those with a large share stand more often."
+    if cfg.loss != "cross-entropy": raise ConfigError("kept log-mels have targets for the cross-entropy only", found=cfg.loss, todo="set loss: cross-entropy, or keep_mels: false")
+    rows = repeats(corpus.split("train"), cfg.chunk_max, cfg.seed)
+    item = FrameItem((cfg.chunk_min, cfg.chunk_max), None if cfg.augment == "none" else MelAugment(), cfg.glide, cfg.soft_labels, tuple(rows[:: max(1, len(rows) // 200)]))
+    return dataloaders(Clips(rows, item, seed=cfg.seed, bs=cfg.bs), Clips(corpus.split("valid"), FrameItem(glide=cfg.glide), train=False), cfg.bs, workers=cfg.workers, device=pick_device(cfg.device))
+
 # %% ../../nbs/71_recipes.tcn.ipynb #98d3f441
 def tcn_model(cfg: TcnConfig, # the settings
               dls: object = None, # loaders to measure the input scale on; None: weights will be loaded
-             ) -> TCN: # untrained
+             ) -> TCN | TwoHeads: # untrained
     "The causal network of the settings."
     channels = {"small": 64, "large": 256}.get(cfg.size, cfg.channels)
     model = TCN(N_MELS, len(VISEMES), channels=channels, layers=cfg.layers, kernel=cfg.kernel, dropout=cfg.dropout, norm=cfg.norm, look_ahead=cfg.look_ahead * MEL_FPS // 1000,
                 grad_checkpoint=cfg.grad_checkpoint)
+    if cfg.live_head: model = TwoHeads(model)
     if dls is not None: model.set_affine(*mel_scale(dls.train.dataset.corpus))
+    if dls is not None and cfg.init: model.load_state_dict(load_tensors(Path(cfg.init) / "best.safetensors" if Path(cfg.init).is_dir() else cfg.init)[0])
     return model
 
 def tcn_loss(cfg: TcnConfig, # the settings
@@ -102,8 +118,8 @@ def tcn_loss(cfg: TcnConfig, # the settings
             ) -> WeightedLoss: # one named term
     "The loss of the settings, its classes weighted by their frequency."
     weight = class_weights(viseme_counts(dls.train.dataset.corpus, cfg.glide), power=cfg.class_power) if cfg.class_power else None
-    term = {"cross-entropy": lambda: CrossEntropy(weight, cfg.smoothing), "bce": lambda: SoftBCE(weight), "focal": lambda: Focal(cfg.gamma, weight)}[cfg.loss]()
-    return WeightedLoss({cfg.loss: (1., term)})
+    term = {"cross-entropy": lambda: SoftCrossEntropy(weight) if cfg.soft_labels else CrossEntropy(weight, cfg.smoothing), "bce": lambda: SoftBCE(weight), "focal": lambda: Focal(cfg.gamma, weight)}[cfg.loss]()
+    return WeightedLoss({cfg.loss: (1., BothHeads(term) if cfg.live_head else term)})
 
 def tcn_metrics(cfg: TcnConfig, # the settings
                 dls: object, # loaders

@@ -81,7 +81,8 @@ def test_workers_that_cannot_start(work, monkeypatch):
 
 def test_ctrl_c_leaves_nobody_behind(work, tmp_path):
     mark = tmp_path / "pids"
-    code = f"from lipsync.jobs import run_jobs; from lipsync_test_work import do\nif __name__ == '__main__':\n    for o in run_jobs(do, [('mark', {str(mark)!r})] * 4, workers=2): pass"
+    # a shell that starts the tests in the background lets them ignore Ctrl-C, and children inherit that
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom lipsync.jobs import run_jobs; from lipsync_test_work import do\nif __name__ == '__main__':\n    for o in run_jobs(do, [('mark', {str(mark)!r})] * 4, workers=2): pass"
     for sig in (signal.SIGINT, signal.SIGKILL):
         mark.unlink(missing_ok=True)
         (tmp_path / "main.py").write_text(code)
@@ -90,7 +91,7 @@ def test_ctrl_c_leaves_nobody_behind(work, tmp_path):
         while (not mark.exists() or mark.read_text().count("\n") < 2) and time.monotonic() < end: time.sleep(.05)
         pids = [int(v) for v in mark.read_text().split()]
         p.send_signal(sig)                                  # to the parent alone
-        p.wait(20)
+        p.wait(60)
         while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < end: time.sleep(.05)
         assert len(pids) == 2 and not any(os.path.exists(f"/proc/{pid}") for pid in pids), sig
 

@@ -1,5 +1,5 @@
 """Preparation: killed at any moment, bad videos of every kind, other settings, other machines, a full disk, real faces."""
-import hashlib, json, os, random, shutil, signal, subprocess, sys, time
+import contextlib, hashlib, json, os, random, shutil, signal, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest
@@ -101,7 +101,7 @@ def test_killed_again_and_again(people, ready, tmp_path):
             parts = [f for f in out.rglob(".*.part*") if f.stat().st_size] if in_file and out.exists() else []
             if parts or time.monotonic() - begun > (wait if not in_file else 5.):
                 halves += bool(parts)
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError): os.kill(pid, signal.SIGKILL)      # it may just have ended by itself
                 break
             time.sleep(.001)
         code = int(p.stdout.readline())

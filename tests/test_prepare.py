@@ -96,7 +96,7 @@ def test_killed_again_and_again(people, ready, tmp_path):
     for attempt in range(40):
         p.stdin.write("go\n"), p.stdin.flush()
         pid, begun = int(p.stdout.readline()), time.monotonic()
-        wait, in_file = rng.uniform(0, .5), attempt % 3 == 2          # now and then, as soon as a file is being written
+        wait, in_file = rng.uniform(0, .25), attempt % 3 == 2         # now and then, as soon as a file is being written
         while attempt < 14:
             parts = [f for f in out.rglob(".*.part*") if f.stat().st_size] if in_file and out.exists() else []
             if parts or time.monotonic() - begun > (wait if not in_file else 5.):
@@ -112,7 +112,7 @@ def test_killed_again_and_again(people, ready, tmp_path):
         if code == 0: took = attempt; break
         assert code == -9, code
     p.stdin.close(); p.stdout.close(); p.wait(20)
-    assert took is not None and kills >= 5 and halves, (took, kills, halves)
+    assert took is not None and kills >= 3 and halves, (took, kills, halves)
     assert bits(out) == bits(ready)
     for clip in ("clip_000", "clip_001"):
         book = Ledger(out / clip).read()["preprocessing"]

@@ -15,7 +15,7 @@ PROC, OUT = TOP / "_proc", TOP / "_docs"
 # section of the contents -> which notebooks; one stands in the first section that fits
 SECTIONS = {
     "Learn": r"tutorial_", "Train": r"train_", "Ground": r"0\d_", "Sound": r"1\d_", "Speech": r"2\d_speech", "Pictures": r"2\d_", "Corpora": r"3\d_", "Models": r"4\d_",
-    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark",
+    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark|report_",
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from .audio.core import stream as read_stream
 from .audio.mel import LogMelStream
+from .callback.state import load_weights as fill
 from .config import from_dict, read_settings
 from .core import CheckpointError, InputError, load_tensors
 from .models.tcn import TCN, TCNStream
@@ -51,13 +52,8 @@ def recipe_of(config: str | Path, # a config.yaml
 def load_weights(model: torch.nn.Module, # the network that the configuration describes
                  weights: str | Path, # a safetensors file
                 ) -> torch.nn.Module: # the same network, with these weights
-    "Load weights strictly; a `CheckpointError` names what is missing, strange or of another shape."
-    tensors, _ = load_tensors(weights)
-    want = model.state_dict()
-    wrong = [f"{k} is missing" for k in want if k not in tensors] + [f"{k} is unknown" for k in tensors if k not in want]
-    wrong += [f"{k} is {tuple(tensors[k].shape)}, wanted {tuple(want[k].shape)}" for k in want if k in tensors and tensors[k].shape != want[k].shape]
-    if wrong: raise CheckpointError("does not fit the model that its config.yaml describes", path=weights, found="; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""), todo="use the config.yaml that was saved with it")
-    model.load_state_dict(tensors)
+    "Load weights strictly; a `CheckpointError` names what is missing, unexpected or of another shape."
+    fill(model, load_tensors(weights)[0], weights)
     return model
 
 # %% ../nbs/80_inference.ipynb #fe90b5a5

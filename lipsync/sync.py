@@ -16,10 +16,11 @@ from .audio.core import probe, read, stream
 from .audio.mel import LogMel
 from .core import InputError, atomic
 from .models.syncnet import FRAMES, Sync, SyncNet
-from .timebase import MEL_FPS, MEL_PER_VIDEO, SR, VIDEO_FPS
+from .timebase import MEL_FPS, SR, VIDEO_FPS
 from .video.core import frames, sound_of
 from .video.crop import RIM, inner, square_places, warp
 from .video.face import find_face
+from .video.mark import ISO, add_xmp, kept_words, read_mark, tags
 from .video.write import VideoWarning
 
 # %% ../nbs/78_sync.ipynb #4d9f23bc
@@ -58,7 +59,6 @@ class SyncPredictor:
 
 # %% ../nbs/78_sync.ipynb #0a36584b
 @patch
-@torch.no_grad()
 def measure(self: SyncPredictor, # with a trained network
             video: str | Path, # a video with sound, one second or more
             choose: str | int | tuple = "talking", # whose face
@@ -66,34 +66,10 @@ def measure(self: SyncPredictor, # with a trained network
            ) -> Sync: # offset (10 ms steps, positive: late), distance, confidence
     "Offset and confidence of a video. `InputError`: no face, no sound, too short."
     v, mel = self.rows(video, choose)
-    return self.compare(v, mel, reach, video)
-
-@patch
-def compare(self: SyncPredictor, # with a trained network
-            v: torch.Tensor, # rows of the picture, [T - 4, D], NaN where there are none
-            mel: torch.Tensor, # log-mel, [4 T, 80]
-            reach: int = 15, # largest shift looked for, frames
-            path: object = None, # for the error
-           ) -> Sync: # offset, distance, confidence
-    "Compare rows of a picture with a sound."
-    n, device = len(v), next(self.model.parameters()).device
-    reach = min(reach, n // 3)
-    if reach < 2 or int(torch.isfinite(v[:, 0]).sum()) < 10: raise InputError("too little to be measured", path=path, found=f"{int(torch.isfinite(v[:, 0]).sum())} of {n} frames with a face", wanted="a second or more")
-    total, count = torch.zeros(2 * reach * MEL_PER_VIDEO + 1), torch.zeros(2 * reach * MEL_PER_VIDEO + 1)
-    for phase in range(MEL_PER_VIDEO):
-        a = self.model._heard(mel[phase:].to(device), 250).cpu()
-        for k in range(-reach, reach + 1):
-            at = (k + reach) * MEL_PER_VIDEO + phase
-            lo, hi = max(0, -k), min(n, len(a) - k)
-            if at >= len(total) or hi - lo < 5: continue
-            far = (v[lo:hi] - a[lo + k:hi + k]).norm(dim=-1)
-            total[at], count[at] = torch.nansum(far), torch.isfinite(far).sum()
-    curve = torch.where(count > 4, total / count.clamp(min=1), torch.nan)
-    best, shifts = int(torch.nan_to_num(curve, nan=9.).argmin()), tuple(range(-reach * MEL_PER_VIDEO, reach * MEL_PER_VIDEO + 1))
-    return Sync(shifts[best], float(curve[best]), float(curve.nanmedian() - curve[best]), tuple(curve.tolist()), shifts)
+    return self.model.compare(v.to(next(self.model.parameters()).device), mel, reach, path=video)
 
 # %% ../nbs/78_sync.ipynb #5165a1e3
-SURE = .15  # confidence below which an offset means little, see the recipe's table
+SURE = .26  # confidence that another clip's sound exceeds in 5% of clips of 3 s: below it an offset means little
 
 def in_words(sync: Sync, # from `measure`
             ) -> str: # one line
@@ -122,20 +98,24 @@ def move_sound(video: str | Path, # a video with sound
     info = probe(video)
     if not info.sr: raise InputError("has no sound to move", path=video)
     sr = info.sr if info.sr in (8000, SR, 22050, 24000, 32000, 44100, 48000) else 48000
-    with atomic(out) as tmp, av.open(str(video), metadata_errors="ignore") as src, av.open(str(tmp), "w") as dst:
-        s = src.streams.video[0]
-        try: v = dst.add_stream_from_template(s)
-        except (ValueError, av.error.FFmpegError) as err: raise InputError("its picture cannot be copied into such a file", path=out, found=f"{s.codec_context.name}: {err}", todo="write .mkv, or convert the video first") from err
-        a = dst.add_stream("aac", rate=sr, layout="mono"); a.bit_rate, a.time_base, at = 128_000, Fraction(1, sr), 0
-        zero, sounds = s.start_time or 0, _moved(video, late_ms, sr, float(s.duration * s.time_base) if s.duration else None)
-        for packet in src.demux(s):
-            if packet.dts is None: continue
-            t = float(packet.dts * s.time_base)
-            packet.pts, packet.dts, packet.stream = packet.pts - zero, packet.dts - zero, v
-            while at / sr < t + 1 and (x := next(sounds, None)) is not None: at = _say(dst, a, x, at, sr)   # sound and picture side by side
-            dst.mux(packet)
-        for x in sounds: at = _say(dst, a, x, at, sr)
-        dst.mux(a.encode(None))
+    mark = read_mark(video)                                      # what says that it is synthetic stays with the copy
+    with atomic(out) as tmp:
+        with av.open(str(video), metadata_errors="ignore") as src, av.open(str(tmp), "w") as dst:
+            dst.metadata.update(kept_words(src.metadata) | (tags(mark, out.suffix) if mark else {}))
+            s = src.streams.video[0]
+            try: v = dst.add_stream_from_template(s)
+            except (ValueError, av.error.FFmpegError) as err: raise InputError("its picture cannot be copied into such a file", path=out, found=f"{s.codec_context.name}: {err}", todo="write .mkv, or convert the video first") from err
+            a = dst.add_stream("aac", rate=sr, layout="mono"); a.bit_rate, a.time_base, at = 128_000, Fraction(1, sr), 0
+            zero, sounds = s.start_time or 0, _moved(video, late_ms, sr, float(s.duration * s.time_base) if s.duration else None)
+            for packet in src.demux(s):
+                if packet.dts is None: continue
+                t = float(packet.dts * s.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - zero, packet.dts - zero, v
+                while at / sr < t + 1 and (x := next(sounds, None)) is not None: at = _say(dst, a, x, at, sr)   # sound and picture side by side
+                dst.mux(packet)
+            for x in sounds: at = _say(dst, a, x, at, sr)
+            dst.mux(a.encode(None))
+        if mark and out.suffix.lower() in ISO: add_xmp(tmp, mark)
     return out
 
 def _say(dst, a, x, at, sr):

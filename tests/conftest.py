@@ -25,6 +25,16 @@ def pytest_unconfigure(config):
         del os.environ["LIPSYNC_TEST_HOME"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    "Each test begins with one thread, whatever the one before it left."
+    if (torch := sys.modules.get("torch")) is None: yield; return
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
+
+
 @pytest.fixture(scope="session")
 def root():
     "The top folder of the project."

@@ -89,13 +89,6 @@ from lipsync.models.critic import Critic
 from lipsync.models.generator import LEVELS, FlowSmoother, Generator, mouth_mask
 from lipsync.losses.adversarial import Adversarial, gradient_penalty, slopes
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
 class Written(TorchDispatchMode):
     "Counts the numbers that operations write, and the largest of their outputs."
     def __init__(self): super().__init__(); self.all = self.largest = 0

@@ -12,14 +12,6 @@ from lipsync.models.lipreader import EOS, PAD, SOS, SPECIAL, Lipreader
 TINY = dict(people=6, clips=2, epochs=1, bs=4, channels=(8,), width=16, embed=8, heads=2, view=32, beam=2, device="cpu", save_every=0)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def network(seed=0, **kw):
     "A network as after training: batch statistics and scales away from their first values."
     torch.manual_seed(seed)

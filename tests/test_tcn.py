@@ -9,14 +9,6 @@ from lipsync.losses.core import CrossEntropy
 from lipsync.models.tcn import TCN, TCNStream
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def network(seed=0, **kw):
     "A network as after training: scaling set, batch statistics and norm parameters away from their first values."
     torch.manual_seed(seed)

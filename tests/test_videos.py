@@ -13,7 +13,8 @@ from lipsync.corpus.health import check_videos, look, video_stats
 from lipsync.corpus.hub import download_chinese_lips, hub
 from lipsync.corpus.source import find_corpus, open_corpus
 from lipsync.corpus.talkers import write_talkers
-from lipsync.corpus.videos import Tree, chinese_lips, grid, person, read_videos, speaker_tree, video_layout, video_list, words_of
+from lipsync.corpus.tree import Tree
+from lipsync.corpus.videos import chinese_lips, grid, person, read_videos, speaker_tree, video_layout, video_list, words_of
 from lipsync.video.write import write_video
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "video"

@@ -23,14 +23,6 @@ from lipsync.voice.predictor import UNSURE, VoicePredictor, shipped_voice
 from lipsync.voice.style import average, interpolate, read_voice, to_json
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n)
-
-
 def unit(rng, *shape):
     x = rng.standard_normal(shape)
     return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)

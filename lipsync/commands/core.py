@@ -7,12 +7,12 @@ __all__ = ['TRAIN', 'UsageError', 'Command', 'Layout', 'add_command', 'out', 'no
            'pick', 'open_model', 'one_thread']
 
 # %% ../../nbs/83_commands.core.ipynb #e821027e
-import argparse, importlib.resources, json, os, sys
+import argparse, json, os, sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from ..config import read_settings
-from ..core import CheckpointError, InputError
+from ..core import CheckpointError, InputError, bundled
 
 # %% ../../nbs/83_commands.core.ipynb #93aae39b
 class UsageError(Exception): "The command itself is wrong: told in one line, exit code 2."
@@ -88,8 +88,7 @@ TRAIN = "papermill nbs/train_tcn.ipynb out.ipynb -p out RUN"
 def shipped(folder: str | Path = "", # where to look; empty: the package
            ) -> list[tuple[int, Path]]: # (look-ahead, ms; run folder), the shortest first
     "The viseme models that come with the package."
-    weights = Path(folder or str(importlib.resources.files("lipsync").joinpath("weights")))
-    return sorted((int(read_settings(p.with_name("config.yaml")).get("look_ahead", 0)), p.parent) for p in weights.glob("tcn*/best.safetensors"))
+    return sorted((int(read_settings(p.with_name("config.yaml")).get("look_ahead", 0)), p.parent) for p in Path(folder or bundled()).glob("tcn*/best.safetensors"))
 
 def pick(models: list[tuple[int, Path]], # from `shipped`
          look_ahead: int | None = None, # ms of future that may be used; None: the quickest model

@@ -110,7 +110,7 @@ def _check_corpus(path, args):
     from lipsync.corpus.core import Corpus
     from lipsync.corpus.health import ledgers
     from lipsync.corpus.source import find_corpus
-    from lipsync.corpus.videos import PICTURES
+    from lipsync.corpus.tree import PICTURES
     if Path(path).is_dir() and not any(f.suffix.lower() in PICTURES for f in Path(path).rglob("*")) and ledgers(path): return _check_prepared(path, args)
     corpus = find_corpus(path, empty=True)
     if any(c.video for c in corpus) or not len(corpus): return _check_films(path, corpus, args)

@@ -10,7 +10,7 @@ __all__ = ['PERSON_STORY', 'PERSON_EXAMPLE', 'DUB_STORY', 'DUB_EXAMPLE', 'person
 import argparse
 from pathlib import Path
 from .core import note, out, out_json
-from ..core import CheckpointError, InputError, home, safe_join
+from ..core import CheckpointError, InputError, home, safe_join, bundled
 
 # %% ../../nbs/89_commands.dub.ipynb #79ff3117
 PERSON_STORY = """
@@ -41,9 +41,7 @@ def person_options(p: argparse.ArgumentParser, # of this command
 def judge(path: str, # what the user named; empty: the one that ships
          ) -> str: # a run folder, or empty where there is none
     "The SyncNet to train with."
-    import importlib.resources
-    shipped = Path(str(importlib.resources.files("lipsync").joinpath("weights"))) / "sync"
-    return path or (str(shipped) if (shipped / "best.safetensors").is_file() else "")
+    return path or (str(bundled("sync")) if (bundled("sync") / "best.safetensors").is_file() else "")
 
 def person(args: argparse.Namespace, # see `person_options`
           ) -> int: # exit code

@@ -13,7 +13,7 @@ import argparse, os
 from pathlib import Path
 from types import SimpleNamespace
 from .core import UsageError, failures, note, one_thread, open_model, out, out_json
-from ..core import CheckpointError, InputError, LipsyncError, make_folder
+from ..core import CheckpointError, InputError, LipsyncError, bundled, make_folder
 
 # %% ../../nbs/86_commands.models.ipynb #73bc4d37
 PLAYER_STORY = """
@@ -231,11 +231,10 @@ def open_reader(path: str | None, # a run folder or best.safetensors; None: what
                 lang: str = "", # language that is expected
                ) -> object: # LipReader
     "Load the lipreader that a command asked for."
-    from importlib.resources import files
     from lipsync.decode import is_han
     if not path:
         name = "cmn" if lang and is_han(lang) else "en"
-        path = Path(str(files("lipsync").joinpath("weights"))) / f"lipreader_{name}"
+        path = bundled(f"lipreader_{name}")
         if not (path / "best.safetensors").is_file(): raise CheckpointError("no model was named, and none for this language ships", found=name, wanted="--model RUN", todo="train one: papermill nbs/train_lipreader.ipynb out.ipynb -p out RUN")
     from lipsync.inference import load
     reader = load(path)

@@ -16,7 +16,8 @@ from .core import Corpus
 from .hub import CHINESE_LIPS, OPENSLR, SUBSETS, download_chinese_lips, download_librispeech, hub
 from .readers import librispeech, read_folder
 from .speech import speech_corpus
-from .videos import Tree, chinese_lips, read_videos, video_layout
+from .tree import Tree
+from .videos import chinese_lips, read_videos, video_layout
 
 # %% ../../nbs/39_corpus.source.ipynb #94e33f9d
 OPTIONS = dict(n=int, seed=int, workers=int, hours=float, valid=float, test=float, noise_db=float, kind=str, langs=lambda s: tuple(s.split("+")))  # of embedded, and how to read them

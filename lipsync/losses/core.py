@@ -54,19 +54,14 @@ class CrossEntropy(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), self.weight, ignore_index=PAD, reduction="sum", label_smoothing=self.smoothing) / n
 
 # %% ../../nbs/50_losses.core.ipynb #9f9462bb
-class SoftCrossEntropy(nn.Module):
-    "Cross-entropy of a teacher's answers (Hinton, Vinyals and Dean 2015), averaged over the frames that are not -100."
-    def __init__(self,
-                 weight: Tensor | None = None): # weight of each class, [C]
-        super().__init__()
-        self.register_buffer("weight", _buffer(weight))
-
+class SoftCrossEntropy(CrossEntropy):
+    "`CrossEntropy` that also takes a teacher's answers (Hinton, Vinyals and Dean 2015), averaged over the frames that are not -100."
     def forward(self,
                 pred: Tensor, # logits [B,F,C]
                 target: Tensor, # float [B,F,C], rows that add to 1, -100 in padding; or classes, long [B,F]
                ) -> Tensor: # one number
         "The loss of a batch."
-        if target.ndim == 2: return CrossEntropy(self.weight)(pred, target)
+        if target.ndim == 2: return super().forward(pred, target)
         logits, target, mask, n = _speech(pred, target, soft=True)
         loss = -target.float() * logits.log_softmax(-1)
         return ((loss if self.weight is None else loss * self.weight) * mask[..., None]).sum() / n

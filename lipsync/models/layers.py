@@ -80,8 +80,8 @@ class FrameBatchNorm(nn.BatchNorm1d):
     def _unmasked(self, x):
         "PyTorch's own, which is faster."
         if self.watching: self.num_batches_tracked.add_(1)
-        mean, var = (self.running_mean, self.running_var) if self.watching else (None, None)
-        return F.batch_norm(x, mean, var, self.weight, self.bias, True, self.momentum, self.eps)
+        momentum = self.momentum if self.watching else 0.                                   # 0 keeps the running ones, and what is saved for the way back is the same
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, True, momentum, self.eps)
 
     def _statistics(self, x, mask):
         "Mean and variance over the frames that count, [C] each; the running ones follow."

@@ -7,7 +7,6 @@ __all__ = ['BLANK', 'PAD', 'SOS', 'EOS', 'UNK', 'SPECIAL', 'PICTURE', 'Conv', 'C
            'Lipreader', 'best_places']
 
 # %% ../../nbs/43_models.lipreader.ipynb #8956bac1
-import contextlib
 from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 from ..core import ConfigError, InputError
-from .layers import FrameBatchNorm, length_mask
+from .layers import FrameBatchNorm, length_mask, statistics_at_rest
 
 # %% ../../nbs/43_models.lipreader.ipynb #6b771f6d
 BLANK, PAD, SOS, EOS, UNK = range(5)  # numbers that are no character; characters begin behind them
@@ -71,14 +70,6 @@ class Conv3d(Conv):
         return self.after(y[clips[0]] if clips else y[0])
 
 # %% ../../nbs/43_models.lipreader.ipynb #f91bd326
-@contextlib.contextmanager
-def _unlearning(conv):
-    "A forward pass that is repeated must not move the running statistics a second time."
-    norm, momentum, n = conv.norm, conv.norm.momentum, conv.norm.num_batches_tracked.clone()
-    norm.momentum = 0.
-    try: yield
-    finally: norm.momentum = momentum; norm.num_batches_tracked.copy_(n)
-
 def spread(x: Tensor, # [N,...], pictures of all clips in a row
            clips: tuple | None, # (mask [B,T],), or None: one clip
           ) -> Tensor: # [B,T,...], zero where the mask is false
@@ -117,7 +108,7 @@ class FrontEnd(nn.Module):
         clips = None if mask is None else (mask,)
         x = self.pictures(video, mask)
         for conv in self.convs:
-            x = checkpoint(conv, x, clips, use_reentrant=False, context_fn=lambda c=conv: (torch.enable_grad(), _unlearning(c))) if again else conv(x, clips)
+            x = checkpoint(conv, x, clips, use_reentrant=False, context_fn=lambda c=conv: (torch.enable_grad(), statistics_at_rest(c))) if again else conv(x, clips)
         return self.out(x.mean((2, 3)) if self.pool == "mean" else x.flatten(1))
 
     def pictures(self,

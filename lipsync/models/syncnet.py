@@ -20,13 +20,13 @@ FRAMES = 5  # of video in one answer: 200 ms
 
 def to_grey(x: Tensor, # RGB pictures, uint8 or float 0 to 1, [B,T,3,H,W]; or grey ones, [B,T,H,W]
             size: int, # pixels of the answer, square
-           ) -> Tensor: # float32, [B,T,size,size], zero mean and unit spread over each clip
+           ) -> Tensor: # float32, [B,T,size,size], zero mean and unit spread over each picture
     "Pictures as the tower sees them; differentiable."
     if x.ndim not in (4, 5) or x.ndim == 5 and x.shape[2] != 3: raise InputError("not a batch of clips", found=f"shape {tuple(x.shape)}", wanted="[B,T,3,H,W] or [B,T,H,W]")
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
     if x.ndim == 5: x = (x * x.new_tensor([.299, .587, .114])[:, None, None]).sum(2)      # ITU-R BT.601
     if x.shape[-2:] != (size, size): x = F.interpolate(x, (size, size), mode="area")
-    return (x - x.mean((1, 2, 3), keepdim=True)) / (x.std((1, 2, 3), keepdim=True) + .02)
+    return (x - x.mean((2, 3), keepdim=True)) / (x.std((2, 3), keepdim=True) + .02)
 
 class Residual(nn.Module):
     "Two 3x3 convolutions and a shortcut, half the size of the picture."
@@ -48,7 +48,7 @@ class MouthTower(nn.Module):
     "Pictures `[B,T,3,H,W]` -> one row of `dim` numbers for each five frames, `[B,T-4,dim]`."
     def __init__(self,
                  size: int = 48, # pixels of the pictures it looks at
-                 width: int = 24, # channels behind the first convolution; they double three times
+                 width: int = 20, # channels behind the first convolution; they double three times
                  dim: int = 512): # numbers in an answer
         super().__init__()
         if size < 32 or size % 16 or width < 1: raise ConfigError("such a tower cannot be built", found=f"size {size}, width {width}", wanted="a size of 32 or more that 16 divides, a width of 1 or more")
@@ -72,12 +72,13 @@ class SyncNet(nn.Module):
     "A mouth and a sound in one space: `forward` gives both as unit rows, `[B,T-4,dim]` each, and a scale."
     def __init__(self,
                  size: int = 48, # pixels of the pictures it looks at
-                 width: int = 24, # of the picture's tower
+                 width: int = 20, # of the picture's tower
                  dim: int = 256, # numbers of the common space
+                 sound: int = 16, # width of the sound's tower
                  scale: float = 15.): # how much a cosine of 1 weighs in the softmax at the start; learned
         super().__init__()
-        self.settings = dict(size=size, width=width, dim=dim)
-        self.face, self.sound = MouthTower(size, width), AveEncoder()
+        self.settings = dict(size=size, width=width, dim=dim, sound=sound)
+        self.face, self.sound = MouthTower(size, width), AveEncoder(sound)
         self.of_face, self.of_sound = nn.Linear(512, dim), nn.Linear(512, dim)
         self.scale = nn.Parameter(torch.tensor(float(scale)).log())
 
@@ -123,35 +124,50 @@ class Sync:
         whole = [(d, s // MEL_PER_VIDEO) for d, s in zip(self.curve, self.shifts) if s % MEL_PER_VIDEO == 0 and d == d]
         return min(whole)[1] if whole else round(self.offset / MEL_PER_VIDEO)
 
-def shift_curve(v: Tensor, # rows of the picture, [T,D], unit length
+def shift_curve(v: Tensor, # rows of the picture, [T,D], unit length; NaN where there is no face
                 a: Tensor, # rows of the sound, [T,D], unit length, one a video frame
                 reach: int = 15, # shifts to each side, video frames
-               ) -> Tensor: # mean distance at shifts -reach to reach; NaN where nothing overlaps, [2 reach + 1]
+               ) -> Tensor: # mean distance at shifts -reach to reach; NaN where fewer than five rows meet, [2 reach + 1]
     "Mean distance between picture and shifted sound; `curve[reach + k]` compares picture t with sound t + k."
-    far = torch.cdist(v[None].float(), a[None].float())[0]
-    return torch.stack([far.diagonal(k).mean() if -len(v) < k < len(a) else far.new_tensor(float("nan")) for k in range(-reach, reach + 1)])
+    out = v.new_full((2 * reach + 1,), float("nan"), dtype=torch.float32)
+    for k in range(-reach, reach + 1):
+        lo, hi = max(0, -k), min(len(v), len(a) - k)
+        far = (v[lo:hi].float() - a[lo + k:hi + k].float()).norm(dim=-1) if hi > lo else out[:0]
+        if int(torch.isfinite(far).sum()) >= 5: out[reach + k] = far.nanmean()
+    return out
+
+# %% ../../nbs/44_models.syncnet.ipynb #3f0a9312
+@patch
+@torch.no_grad()
+def compare(self: SyncNet, # trained, in eval mode
+            v: Tensor, # rows of the picture, [T - 4,D], from `look`; NaN where there is no face
+            mel: Tensor, # log-mel of the sound, [F,80]; as long as the picture, or longer, or shorter
+            reach: int = 15, # largest shift looked for, video frames
+            fine: bool = True, # in steps of 10 ms; False: whole frames, as published
+            chunk: int = 250, # frames at a time
+            path: object = None, # where they come from, for the error
+           ) -> Sync: # offset, distance, confidence
+    "Find the shift at which rows of a picture and a sound are nearest. `InputError`: too little of either."
+    seen = int(torch.isfinite(v[:, 0]).sum())
+    if min(seen, len(mel) // MEL_PER_VIDEO - FRAMES + 1) < 6: raise InputError("too short to be measured", path=path, found=f"{seen} rows of pictures with a face, {len(mel)} mel frames", wanted=f"{FRAMES + 5} frames or more")
+    step, reach = 1 if fine else MEL_PER_VIDEO, min(reach, (len(v) - 1) // 2)
+    curve = torch.stack([shift_curve(v, self._heard(mel[p:].to(v.device), chunk), reach) for p in range(0, MEL_PER_VIDEO, step)], 1).flatten()[: 2 * reach * MEL_PER_VIDEO // step + 1]
+    best, shifts = int(torch.nan_to_num(curve, nan=float("inf")).argmin()), tuple(step * k - reach * MEL_PER_VIDEO for k in range(len(curve)))
+    return Sync(shifts[best], float(curve[best]), float(curve.nanmedian() - curve[best]), tuple(curve.tolist()), shifts)
 
 @patch
 @torch.no_grad()
 def measure(self: SyncNet, # trained, in eval mode
             frames: Tensor, # pictures of one clip, [T,3,H,W] or grey [T,H,W]
-            mel: Tensor, # its log-mel, [F,80]; as long as the picture, or longer, or shorter
+            mel: Tensor, # its log-mel, [F,80]
             reach: int = 15, # largest shift looked for, video frames
             fine: bool = True, # in steps of 10 ms; False: whole frames, as published
             chunk: int = 250, # frames at a time
            ) -> Sync: # offset, distance, confidence
     "Measure one clip, however long it is. `InputError` where it is too short for the shifts."
-    T = len(frames)
-    if min(T, len(mel) // MEL_PER_VIDEO) < FRAMES + 5: raise InputError("too short to be measured", found=f"{T} frames, {len(mel)} mel frames", wanted=f"{FRAMES + 5} frames or more")
-    reach = min(reach, (T - FRAMES) // 2)
-    v = torch.cat([self.look(frames[None, i:i + chunk + FRAMES - 1])[0] for i in range(0, T - FRAMES + 1, chunk)])
-    step = MEL_PER_VIDEO if not fine else 1
-    curves = [shift_curve(v, self._heard(mel[p:], chunk), reach) for p in range(0, MEL_PER_VIDEO, step)]
-    curve = torch.stack(curves, 1).flatten()[: 2 * reach * MEL_PER_VIDEO // step + 1]
-    whole = torch.nan_to_num(curve, nan=float("inf"))
-    best = int(whole.argmin())
-    shifts = tuple(step * k - reach * MEL_PER_VIDEO for k in range(len(curve)))
-    return Sync(shifts[best], float(curve[best]), float(curve.nanmedian() - curve[best]), tuple(curve.tolist()), shifts)
+    if len(frames) < FRAMES: raise InputError("too short to be measured", found=f"{len(frames)} frames", wanted=f"{FRAMES + 5} frames or more")
+    v = torch.cat([self.look(frames[None, i:i + chunk + FRAMES - 1])[0] for i in range(0, len(frames) - FRAMES + 1, chunk)])
+    return self.compare(v, mel, reach, fine, chunk)
 
 @patch
 def _heard(self: SyncNet, mel, chunk):

@@ -39,7 +39,8 @@ class SyncnetConfig(RunConfig):
     valid_share: float = setting(.125, "share of the people for validation", "data")
     test_share: float = setting(.25, "share of the people for the final test", "data")
     look: int = setting(48, "pixels of the pictures that the network looks at", "model")
-    width: int = setting(24, "channels behind the first convolution", "model")
+    width: int = setting(20, "channels behind the first convolution of the picture", "model")
+    sound: int = setting(16, "channels behind the first convolution of the sound", "model")
     dim: int = setting(256, "numbers of the common space", "model")
     window: float = setting(3., "length of the clips that are judged, s")
     reach: int = setting(10, "largest shift that is tried in the test, frames")
@@ -65,7 +66,7 @@ def sync_model(cfg: SyncnetConfig, # the settings
                dls: object = None, # loaders to measure the sound's scale on; None: weights will be loaded
               ) -> SyncNet: # untrained
     "The towers of the settings."
-    net = SyncNet(cfg.look, cfg.width, cfg.dim)
+    net = SyncNet(cfg.look, cfg.width, cfg.dim, cfg.sound)
     if dls is not None: net.sound.set_affine(*mel_scale(dls.train.dataset.corpus))
     return net
 

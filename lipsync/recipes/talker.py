@@ -12,14 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from ..audio.features import KINDS, LONG, SHORT
-from ..config import RunConfig, setting
+from ..config import RunConfig, from_dict, setting
 from ..core import CheckpointError, InputError, home, pick_device, stable_hash
 from ..corpus.core import Corpus
 from ..corpus.drawn import DrawnPerson
 from ..corpus.loaders import Clips, dataloaders
 from ..corpus.prepare import Prepared
 from ..corpus.squares import TalkerItem, alike, five, squares
-from ..learner import Recipe
+from ..learner import Recipe, Run
 from ..losses.core import WeightedLoss
 from ..losses.image import Gradients, Lips, Perceptual, pixels, steadiness, vgg19
 from ..metrics.core import bootstrap
@@ -102,17 +102,10 @@ def talker_model(cfg: TalkerConfig, # the settings
 @lru_cache(2)
 def _judge(path):
     "A trained SyncNet, frozen."
-    from lipsync.config import from_dict, read_settings
-    from lipsync.core import load_tensors
     from lipsync.recipes.syncnet import SyncnetConfig, sync_model
-    folder = Path(path).expanduser()
-    folder = folder if folder.is_dir() else folder.parent
-    if not (folder / "best.safetensors").is_file(): raise CheckpointError("no SyncNet there", path=path, wanted="a run folder of the recipe syncnet", todo="train one: papermill nbs/train_syncnet.ipynb")
-    told = read_settings(folder / "config.yaml")
-    if told.get("recipe") != "syncnet": raise CheckpointError("is no SyncNet", path=path, found=f"recipe {told.get('recipe')!r}", wanted="syncnet")
-    net = sync_model(from_dict(SyncnetConfig, told, where=str(folder / "config.yaml")))
-    net.load_state_dict(load_tensors(folder / "best.safetensors")[0])
-    return net.eval().requires_grad_(False)
+    run = Run(path)
+    if run.config.get("recipe") != "syncnet": raise CheckpointError("is no SyncNet", path=path, found=f"recipe {run.config.get('recipe')!r}", wanted="a run folder of the recipe syncnet", todo="train one: papermill nbs/train_syncnet.ipynb")
+    return run.load(sync_model(from_dict(SyncnetConfig, run.config, where=str(run.path / "config.yaml")))).eval().requires_grad_(False)
 
 def talker_loss(cfg: TalkerConfig, # the settings
                 dls: object = None, # not used

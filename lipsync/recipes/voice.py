@@ -103,9 +103,7 @@ def voice_dls(cfg: VoiceConfig, # the settings
     augment, mask = (label_true(), disguise()) if cfg.augment != "none" else (None, None)
     train = Clips(rows, VoiceItem((cfg.crop_min, cfg.crop_max), augment=augment, disguise=mask, style=style_of_row, speakers=ids), seed=cfg.seed, bs=cfg.bs)
     valid = Clips(corpus.split("valid"), VoiceItem(style=style_of_row), train=False)
-    dls = dataloaders(train, valid, cfg.bs, workers=cfg.workers, collate=voice_batch, device=pick_device(cfg.device))
-    dls.n_inp = 2                                                              # log-mel and lengths; both tables and the speaker are targets
-    return dls
+    return dataloaders(train, valid, cfg.bs, workers=cfg.workers, collate=voice_batch, device=pick_device(cfg.device))
 
 # %% ../../nbs/77_recipes.voice.ipynb #2ed2ade8
 def training_mean(rows: Corpus, # training rows

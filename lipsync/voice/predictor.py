@@ -7,14 +7,13 @@ __all__ = ['SHORTEST', 'LONGEST', 'PIECE', 'TYPICAL', 'UNSURE', 'doubts', 'sound
            'VoicePredictor', 'shipped_voice']
 
 # %% ../../nbs/78_voice.predictor.ipynb #50a8bc05
-import importlib.resources
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from ..audio.core import probe, read
 from ..audio.mel import LogMel
-from ..core import CheckpointError, InputError, one_thread
+from ..core import CheckpointError, InputError, bundled, one_thread
 from ..models.voice import VoiceNet
 from ..tensors import Waveform, band_edges
 from ..timebase import HOP, SR
@@ -143,7 +142,6 @@ def voice(self: VoicePredictor,
 def shipped_voice(folder: str | Path = "", # where to look; empty: the package
                  ) -> Path: # a run folder
     "The voice model that comes with the package."
-    weights = Path(folder or str(importlib.resources.files("lipsync").joinpath("weights")))
-    found = sorted(weights.glob("voice*/best.safetensors"))
+    found = sorted(Path(folder or bundled()).glob("voice*/best.safetensors"))
     if not found: raise CheckpointError("no model was named, and none ships with this version", wanted="--model RUN", todo="train one: papermill nbs/train_voice.ipynb out.ipynb -p out RUN")
     return found[0].parent

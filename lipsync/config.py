@@ -43,6 +43,7 @@ class RunConfig:
     warmup: float = setting(5., "epochs in which warmup-cosine rises")
     clip: float = setting(1., "largest norm of the gradient; 0 does not clip")
     accumulate: int = setting(1, "batches whose gradients are added before a step")
+    ema: float = setting(0., "decay of the weights' average that is judged and saved, such as 0.999; 0: none")
     amp: str = setting("", "mixed precision", choices=("", "fp16", "bf16"))
     patience: int = setting(10, "epochs without a better score before it stops; 0 never stops early")
     save_every: int = setting(1, "epochs between periodic checkpoints; 0 keeps none")
@@ -122,7 +123,7 @@ def check(cfg: object, # a configuration
     for name, f in fields(type(cfg)).items():
         value, choices = getattr(cfg, name), f.metadata.get("choices")
         if choices and value not in choices: raise ConfigError(f"`{name}` cannot be that", path=where or None, found=repr(value), wanted="one of " + ", ".join(map(repr, choices)))
-    least = dict(epochs=0, bs=1, lr=0, wd=0, workers=0, clip=0, accumulate=1, patience=0, save_every=0, keep=0, warmup=0)
+    least = dict(epochs=0, bs=1, lr=0, wd=0, workers=0, clip=0, accumulate=1, ema=0, patience=0, save_every=0, keep=0, warmup=0)
     for name, low in least.items():
         if getattr(cfg, name, low) < low: raise ConfigError(f"`{name}` is too small", path=where or None, found=getattr(cfg, name), wanted=f"{low} or more")
 

@@ -18,6 +18,7 @@ from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Recorder
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib
+from .callback.average import Average
 from .callback.board import TensorBoard, WandB
 from .callback.checkpoint import Checkpoint, EarlyStop, Snapshot, check_same, digest, find, header, identity, open_checkpoint, settle
 from .callback.distributed import alone, distributed, n_processes, process_group, share
@@ -84,7 +85,7 @@ def learner(recipe: Recipe, # the recipe
     seed_all(stable_seed(cfg.seed, "model"))
     model = recipe.model(cfg, dls)
     cbs = [TrainEvalCallback, Recorder(add_time=False), CastToTensor, EpochSeed(cfg.seed), Schedule(course(cfg.schedule, cfg.pct_start, cfg.warmup)), Clip(cfg.clip), Guard(),
-           *([Accumulate(cfg.accumulate)] if cfg.accumulate > 1 else []), *([Precision(cfg.amp)] if cfg.amp else []), *recipe.callbacks(cfg, dls)]
+           *([Accumulate(cfg.accumulate)] if cfg.accumulate > 1 else []), *([Precision(cfg.amp)] if cfg.amp else []), *([Average(cfg.ema)] if cfg.ema else []), *recipe.callbacks(cfg, dls)]
     return ResumableLearner(dls, model, loss_func=recipe.loss(cfg, dls), opt_func=(recipe.optimizer or adamw)(cfg), lr=cfg.lr, wd=groups(model, cfg.wd)[1], splitter=lambda m: groups(m, cfg.wd)[0],
                             metrics=list(recipe.metrics(cfg, dls)), cbs=cbs, default_cbs=False)
 

@@ -9,7 +9,7 @@ __all__ = ['FORMAT', 'LOOSE', 'identity', 'header', 'write', 'copy', 'Snapshot',
 # %% ../../nbs/60_callback.checkpoint.ipynb #5edeb96c
 import hashlib, json, os, re, shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
 from fastai.callback.core import Callback, CancelFitException
@@ -168,7 +168,9 @@ def check_same(about: dict, # the checkpoint's header
     "Stop when the checkpoint is of another recipe, or of a run with other settings; the differences are listed."
     if about.get("recipe") != recipe: raise CheckpointError("is of another recipe", path=path, found=about.get("recipe"), wanted=recipe)
     old, new = about["config"], {k: v for k, v in json.loads(json.dumps(identity(cfg))).items() if names is None or k in names}
-    diff = [f"{k}: {old.get(k, 'absent')!r} then, {new.get(k, 'absent')!r} now" for k in {**old, **new} if old.get(k, "absent") != new.get(k, "absent")]
+    usual = {f.name: f.default for f in fields(cfg)} if is_dataclass(cfg) else {}   # a setting younger than the checkpoint had its default's effect
+    was = lambda k: old.get(k, usual.get(k, "absent"))
+    diff = [f"{k}: {was(k)!r} then, {new.get(k, 'absent')!r} now" for k in {**old, **new} if was(k) != new.get(k, "absent")]
     if diff: raise ConfigError("these settings are not those of the run to be resumed", path=path, found="; ".join(diff), todo="give the old values to go on with it, or begin anew with resume='' and another `out`")
 
 # %% ../../nbs/60_callback.checkpoint.ipynb #24970712

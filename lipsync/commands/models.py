@@ -6,7 +6,7 @@
 __all__ = ['PLAYER_STORY', 'PLAYER_EXAMPLE', 'EVALUATE_STORY', 'EXPORT_STORY', 'VOICE_STORY', 'VOICE_EXAMPLE', 'READ_STORY',
            'READ_EXAMPLE', 'player_options', 'player', 'evaluate_options', 'evaluate', 'export_options', 'export',
            'voice_options', 'open_voice', 'voice', 'export_voice_run', 'read_options', 'open_reader', 'read',
-           'evaluate_reader', 'export_lipreader']
+           'evaluate_reader', 'export_lipreader', 'export_person']
 
 # %% ../../nbs/86_commands.models.ipynb #32d2a18c
 import argparse, os
@@ -120,8 +120,8 @@ def export(args: argparse.Namespace, # see `export_options`
     from lipsync.config import read_settings
     from lipsync.inference import find_model
     if Path(args.out).is_file(): raise UsageError(f"{args.out}: OUT is a folder")
-    if read_settings(find_model(args.model)[1]).get("recipe") == "voice": return export_voice_run(args)
-    if read_settings(find_model(args.model)[1]).get("recipe") == "lipreader": return export_lipreader(args)
+    other = dict(voice=export_voice_run, lipreader=export_lipreader, talker=export_person).get(read_settings(find_model(args.model)[1]).get("recipe"))
+    if other: return other(args)
     model, target = open_model(args.model), make_folder(args.out)
     with TemporaryDirectory(dir=target, prefix=".part") as half:
         done = export_onnx(model.model, half, name=Path(args.model).resolve().stem, multi_label=model.cfg.loss == "bce")
@@ -331,4 +331,15 @@ def export_lipreader(args: argparse.Namespace, # see `export_options`
     far = export_reader(open_reader(args.model), args.out)
     for name in ("encoder.onnx", "decoder.onnx", "tokens.json", "config.json"): out(str(Path(args.out) / name))
     note(f"largest difference from PyTorch: {max(far.values()):.1e}")
+    return 0
+
+def export_person(args: argparse.Namespace, # see `export_options`
+                 ) -> int: # exit code
+    "`lipsync export` of a talker."
+    from lipsync.graph import export_talker
+    from lipsync.inference import load
+    if args.what == "onnx-stream": raise UsageError("a talker draws frame by frame; there is one graph for all uses")
+    path, far = export_talker(load(args.model), args.out)
+    for name in (path, path.with_suffix(".json")): out(str(name))
+    note(f"largest difference from PyTorch: {far:.1e}")
     return 0

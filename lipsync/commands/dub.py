@@ -39,6 +39,7 @@ def person_options(p: argparse.ArgumentParser, # of this command
     p.add_argument("--live", action="store_true", help="hear only 120 ms of the future")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
+# %% ../../nbs/89_commands.dub.ipynb #9a08dc6e
 def spoken(films: object, # a Corpus of prepared rows
           ) -> float: # share of the time, 0 to 1
     "In how much of the time there is sound: the mean of the log-mel's bands above -22 dB, which white noise of -55 dB of full scale does not reach."
@@ -53,6 +54,7 @@ def judge(path: str, # what the user named; empty: the one that ships
     from lipsync.remote import local
     return str(local(path)) if path else (str(bundled("sync")) if (bundled("sync") / "best.safetensors").is_file() else "")
 
+# %% ../../nbs/89_commands.dub.ipynb #a314036e
 def person(args: argparse.Namespace, # see `person_options`
           ) -> int: # exit code
     "`lipsync person`."
@@ -106,6 +108,10 @@ def dub_options(p: argparse.ArgumentParser, # of this command
     p.add_argument("--no-mark", action="store_true", help="leave out of OUT that it is synthetic")
     p.add_argument("--json", action="store_true", help="one JSON object on standard output")
 
+# %% ../../nbs/89_commands.dub.ipynb #4f050c10
+#| export
+
+# %% ../../nbs/89_commands.dub.ipynb #4d0ce788
 def chosen(words: str, # as typed
           ) -> str | int | tuple: # for `lipsync.video.follow.choose_face`
     "Whose face is meant. `InputError`: neither a name, a number nor a point."

@@ -122,8 +122,8 @@ def parse_moho_dat(text: str, # the file's content
     if lines[:1] != ["MohoSwitch1"]: raise _bad(path, "is not Moho's switch data", repr((lines or [""])[0][:40]), "a first line MohoSwitch1")
     keys = []
     for k, line in enumerate(lines[1:], 2):
-        if (m := re.fullmatch(r"FPS (\d+(?:\.\d+)?)", line)): fps = fps or float(m[1])
-        elif (m := re.fullmatch(r"(-?\d+) (\S+)", line)): keys.append((max(int(m[1]), 1), m[2]))
+        if (m := re.fullmatch(r"FPS (\d{1,4}(?:\.\d{1,9})?)", line)): fps = fps or float(m[1])
+        elif (m := re.fullmatch(r"(-?\d{1,12}) (\S+)", line)): keys.append((max(int(m[1]), 1), m[2]))
         elif line and line not in ("bmp", "gif", "jpg", "png", "ppm", "tiff"):
             raise _bad(path, f"line {k} is not Moho's switch data", repr(line), "a frame number, a blank, a name")
     if any(b[0] < a[0] for a, b in zip(keys, keys[1:])): raise _bad(path, "its frame numbers run backwards")
@@ -150,6 +150,8 @@ def papagayo_pgo(names: list[str], # a name for each frame, of Preston Blair's s
     for k, (w, end) in enumerate(zip(words, ends), 1): lines += [f"\t\t\tword{k} {w[0][0]} {end} {len(w)}"] + [f"\t\t\t\t{f} {name}" for f, name in w]
     return "\n".join(lines) + "\n"
 
+_MOST_FRAMES = 5_000_000  # more than a day of film: what says so is broken
+
 def _pgo_word(line):
     _, _, last, count = line.rsplit(None, 3)
     return int(last), int(count)
@@ -171,8 +173,9 @@ def parse_papagayo_pgo(text: str, # the file's content
     head = take("header")
     if head != "lipsync version 1": raise _bad(path, "is not a Papagayo project of the plain kind", repr(head[:40]), "a first line 'lipsync version 1'")
     sound, fps, n = take("sound file"), take("frame rate", int), take("length", int)
-    if fps < 1: raise _bad(path, "has no frame rate", fps)
-    voices = []
+    if not 1 <= fps <= 1000: raise _bad(path, "has no frame rate", fps, "1 to 1000 frames a second")
+    if not 0 <= n <= _MOST_FRAMES: raise _bad(path, "is absurdly long", f"{n} frames", f"{_MOST_FRAMES} or fewer")
+    spoken = None
     for _ in range(take("number of voices", int)):
         names, _, _ = ["rest"] * n, take("name of the voice"), take("text")
         for _ in range(take("number of phrases", int)):
@@ -181,8 +184,8 @@ def parse_papagayo_pgo(text: str, # the file's content
                 end, count = take("word", _pgo_word)
                 keys = [take("mouth", _pgo_mouth) for _ in range(count)]
                 for (f, name), until in zip(keys, [*(g for g, _ in keys[1:]), end + 1]): names[f:max(min(until, n), f)] = [name] * max(min(until, n) - f, 0)
-        voices.append(names)
-    names = next((v for v in voices if set(v) - {"rest"}), ["rest"] * n)
+        if spoken is None and set(names) - {"rest"}: spoken = names
+    names = spoken or ["rest"] * n
     edges = [*_changes(names), (n, "")]
     return check_intervals([(a[0] / fps, b[0] / fps, a[1]) for a, b in zip(edges, edges[1:])], "Papagayo project", path), sound, fps
 
@@ -221,13 +224,15 @@ def parse_live_link_csv(text: str, # the file's content
     columns, times, values = [head.index(n.lower()) for n in names], [], []
     for k, row in enumerate(rows[1:], 2):
         if not row: continue
-        m = re.fullmatch(r"(\d+):(\d+):(\d+)[:;](\d+(?:\.\d+)?)", row[head.index("timecode")].strip())
+        m = re.fullmatch(r"(\d{1,6}):(\d{1,6}):(\d{1,6})[:;](\d{1,6}(?:\.\d+)?)", row[head.index("timecode")].strip())
         if not m or len(row) < len(head): raise _bad(path, f"line {k} is cut short or has no timecode", repr(",".join(row)[:40]), "HH:MM:SS:FF and a value for each column")
         times.append((int(m[1]) * 3600 + int(m[2]) * 60 + int(m[3]), float(m[4]))); values.append([_number(row[c], path, f"line {k}") for c in columns])
     if not times: return np.zeros((0, len(names)), np.float32), fps or LIVE_LINK_FPS, 0.
     rate = fps or (int(max(f for _, f in times)) + 1 if times[-1][0] > times[0][0] else LIVE_LINK_FPS)
     frames = np.array([round(s * rate + f) for s, f in times])
     if (np.diff(frames) < 0).any(): raise _bad(path, "its timecodes run backwards")
+    if frames[-1] - frames[0] > _MOST_FRAMES: raise _bad(path, "is absurdly long", f"{frames[-1] - frames[0]} frames", f"{_MOST_FRAMES} or fewer")
+    if not np.isfinite(values).all(): raise _bad(path, "holds weights that are no numbers")
     filled = np.searchsorted(frames, np.arange(frames[0], frames[-1] + 1), side="right") - 1
     return np.array(values, np.float32)[filled], float(rate), float(frames[0] / rate)
 
@@ -259,6 +264,7 @@ def parse_three_clip(obj: dict, # the parsed file
     "Weights at frame centres from an AnimationClip with linear tracks."
     try:
         n = max(int(round(obj["duration"] * fps)), 0)
+        if n > _MOST_FRAMES: raise _bad(path, "is absurdly long", f"{obj['duration']} s at {fps} frames a second", f"{_MOST_FRAMES} frames or fewer")
         out, at, scale = np.zeros((n, len(names)), np.float32), (np.arange(n) + .5) / fps, 1 / (obj.get("fps") or 1)
         for t in obj["tracks"]:
             m = re.fullmatch(r".*\.morphTargetInfluences\[(.+)\]", t["name"])
@@ -266,7 +272,7 @@ def parse_three_clip(obj: dict, # the parsed file
             if len(t["times"]) != len(t["values"]) or not t["times"]:
                 raise _bad(path, f"track {t['name']!r} is broken", f"{len(t['times'])} times and {len(t['values'])} values")
             out[:, names.index(m[1])] = np.interp(at, np.array(t["times"], float) * scale, np.array(t["values"], float))
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise _bad(path, "is not a three.js animation clip", f"{type(err).__name__} at {err}", "duration and tracks with name, times, values") from err
     if not any(".morphTargetInfluences[" in t["name"] for t in obj["tracks"]): raise _bad(path, "moves no morph target", f"{len(obj['tracks'])} tracks")
     return out

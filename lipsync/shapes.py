@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOUTH_SHAPES', 'RHUBARB', 'PRESTON_BLAIR', 'ARKIT', 'ARKIT_WEIGHTS', 'VRM', 'VRM_WEIGHTS', 'MORPHS', 'to_rhubarb',
-           'from_rhubarb', 'arkit', 'from_arkit', 'vrm', 'from_vrm']
+           'from_rhubarb', 'shared_out', 'arkit', 'from_arkit', 'vrm', 'from_vrm']
 
 # %% ../nbs/08_shapes.ipynb #3e55a1c8
 from types import MappingProxyType
@@ -83,15 +83,16 @@ def _arkit_table():
 ARKIT_WEIGHTS = _arkit_table()  # [15, 52], read-only
 
 # %% ../nbs/08_shapes.ipynb #53324ebf
-def _shared_out(weights):
-    "[T, 15], every row scaled down to a sum of 1 at most."
+def shared_out(weights: np.ndarray, # [T, 15]
+              ) -> np.ndarray: # [T, 15], no negatives, every row scaled down to a sum of 1 at most
+    "Weights that share one face."
     w = np.maximum(weights, 0)
     return w / np.maximum(w.sum(1, keepdims=True), 1)
 
 def arkit(track: Track, # viseme weights over time
          ) -> np.ndarray: # float32 [T, 52] in the order of `ARKIT`, 0 to 1
     "The weights of ARKit's blend shapes for every frame."
-    return (_shared_out(track.weights) @ ARKIT_WEIGHTS).clip(0, 1)
+    return (shared_out(track.weights) @ ARKIT_WEIGHTS).clip(0, 1)
 
 def from_arkit(weights: np.ndarray, # [T, 52] in the order of `ARKIT`
               ) -> np.ndarray: # float32 [T, 15]
@@ -121,7 +122,7 @@ VRM_WEIGHTS = _vrm_table()  # [15, 5], read-only
 def vrm(track: Track, # viseme weights over time
        ) -> np.ndarray: # float32 [T, 5] in the order of `VRM`, 0 to 1
     "The weights of a VRM avatar's five vowel expressions for every frame."
-    return (_shared_out(track.weights) @ VRM_WEIGHTS).clip(0, 1)
+    return (shared_out(track.weights) @ VRM_WEIGHTS).clip(0, 1)
 
 def from_vrm(weights: np.ndarray, # [T, 5] in the order of `VRM`
             ) -> np.ndarray: # float32 [T, 15]: vowels and silence

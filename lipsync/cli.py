@@ -11,6 +11,7 @@ from . import __version__
 from .commands.core import Command, Layout, UsageError, add_command, note, out
 from .commands.corpus import CHECK_STORY, STATS_STORY, check, path_options, stats, stats_options
 from .commands.dub import DUB_EXAMPLE, DUB_STORY, PERSON_EXAMPLE, PERSON_STORY, dub, dub_options, person, person_options
+from .commands.hub import MARK_STORY, PUSH_EXAMPLE, PUSH_STORY, mark, mark_options, push, push_options
 from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, READ_EXAMPLE, READ_STORY, VOICE_EXAMPLE, VOICE_STORY, evaluate, evaluate_options, export, export_options, player, player_options, read, read_options, voice, voice_options
 from .commands.prepare import PREPARE_EXAMPLE, PREPARE_STORY, prepare, prepare_options
 from .commands.sync import SYNC_EXAMPLE, SYNC_STORY, sync, sync_options
@@ -49,6 +50,8 @@ COMMANDS = (
     Command("sync", "how late is the sound of a video? and mend it", SYNC_STORY, SYNC_EXAMPLE, sync_options, sync),
     Command("voice", "recordings of a person to a voice file for a TTS", VOICE_STORY, VOICE_EXAMPLE, voice_options, voice),
     Command("export", "a model as ONNX, for other programs", EXPORT_STORY, "lipsync export runs/mine onnx/ --what onnx-stream", export_options, export),
+    Command("push", "a model or a data set to the Hugging Face hub", PUSH_STORY, PUSH_EXAMPLE, push_options, push),
+    Command("mark", "does a video say that it is synthetic?", MARK_STORY, "lipsync mark out.mp4 --json", mark_options, mark),
     Command("talkers", "drawn people on disk, in real layouts", TALKERS_STORY, "lipsync talkers demo-grid --layout grid --people 8 --clips 10", talkers_options, talkers),
     Command("prepare", "videos made ready for training, resumable", PREPARE_STORY, PREPARE_EXAMPLE, prepare_options, prepare),
     Command("version", "the version", "Prints the version.", "lipsync version", lambda p: None, version))

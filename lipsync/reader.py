@@ -25,7 +25,7 @@ from .recipes.lipreader import LipreaderConfig, beam_of, check_tokens, lipreader
 from .timebase import VIDEO_FPS
 from .video.core import frames, probe_video
 from .video.crop import MOUTH, crops, mouth_places
-from .video.face import find_face
+from .video.follow import find_face
 
 # %% ../nbs/79_reader.ipynb #21080014
 class Char(NamedTuple):

@@ -19,7 +19,7 @@ from .models.syncnet import FRAMES, Sync, SyncNet
 from .timebase import MEL_FPS, SR, VIDEO_FPS
 from .video.core import frames, sound_of
 from .video.crop import RIM, inner, square_places, warp
-from .video.face import find_face
+from .video.follow import find_face
 from .video.mark import ISO, add_xmp, kept_words, read_mark, tags
 from .video.write import VideoWarning
 
@@ -35,7 +35,7 @@ class SyncPredictor:
 
     def rows(self,
              video: str | Path, # a video with sound
-             choose: str | int | tuple = "talking", # whose face, see `lipsync.video.face.choose_face`
+             choose: str | int | tuple = "talking", # whose face, see `lipsync.video.follow.choose_face`
              chunk: int = 100, # frames at a time
             ) -> tuple: # (rows of the picture [T - 4, D], NaN without a face; log-mel [4 T, 80])
         "What the towers are asked about."

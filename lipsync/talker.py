@@ -17,14 +17,13 @@ from .audio.core import probe
 from .audio.features import look_ahead, open_source, read_features, window
 from .core import InputError
 from .corpus.prepare import Prepared
-from .dub import Film, dub as dubbed, dub_length, reference_of
+from .dub import Film, dub as dubbed, dub_length, reference_of, save_dub
 from .metrics.image import landmark_distance, mouth_agreement, ms_ssim, psnr, ssim, tremble
 from .models.talker import Talker
 from .recipes.talker import CONTEXTS, TalkerConfig, drawn_person, talker_films
 from .timebase import SR, VIDEO_FPS
 from .video.crop import feathered, hidden, inverse, seam, warp
 from .video.face import MeshTracker
-from .video.write import write_video
 
 # %% ../nbs/80_talker.ipynb #024bb653
 def folded(model: Talker, # trained
@@ -95,11 +94,12 @@ def dub(self: TalkerPredictor, # a person
         out: str | Path, # .mp4 to write
         batch: int = 8, # frames drawn at once
         start: int = 0, # frame of the film to begin with
+        mark: bool = True, # say in the file that it is synthetic
        ) -> Path: # the same path
-    "Write the person saying it, with the sound, whole or not at all."
+    "Write the person saying it, with the sound, whole or not at all; the file says that a network drew the mouth."
     if isinstance(speech, (str, Path)) and not probe(speech).sr: raise InputError("has no sound", path=speech, wanted="speech")
     sound = speech if isinstance(speech, (str, Path)) else np.asarray(speech, np.float32)
-    return write_video(out, self.frames(speech, batch, start), self.film.fps, sound, None if isinstance(speech, (str, Path)) else SR)
+    return save_dub(out, self.frames(speech, batch, start), self.film.fps, sound, None if isinstance(speech, (str, Path)) else SR, f"talker {getattr(self, 'name', '')}".strip(), mark)
 
 # %% ../nbs/80_talker.ipynb #65d51e36
 def _judge_one(name, pictures, truth, masks, marks, closing, silent, M, before):

@@ -7,7 +7,7 @@ from lipsync.audio.mel import LogMel
 from lipsync.core import ConfigError, InputError, LipsyncError
 from lipsync.export import OnnxTCN, compare, export_onnx, onnx_session, stream_graph, whole_graph
 from lipsync.models.tcn import TCN, TCNStream
-from test_tcn import network, one_thread, speech
+from test_tcn import network, speech
 
 onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 

@@ -7,7 +7,8 @@ from lipsync.core import InputError, MissingExtra
 from lipsync.timebase import SR
 from lipsync.video.core import frames, read_clip, read_video
 from lipsync.video.crop import crops, face_mask, feathered, hidden, inner, inverse, mouth_crops, mouth_places, moved, paste, seam, square_places, warp
-from lipsync.video.face import FaceWarning, MeshTracker, PlainTracker, choose_face, fill, find_face, follow, smooth, talking
+from lipsync.video.face import MeshTracker, PlainTracker
+from lipsync.video.follow import FaceWarning, choose_face, fill, find_face, follow, smooth, talking
 from lipsync.video.types import PARTS, Face, FaceClip, Landmarks, eye_distance, mean_face, mouth_open
 from lipsync.video.write import write_video
 

@@ -417,13 +417,13 @@ def test_real_faces(shared, tmp_path):
 
 def test_a_second_face_comes_in(film):
     "One face is followed until a look for others finds a second one; the first keeps its points."
-    from lipsync.corpus.steps import EVERY, QuickMesh
+    from lipsync.corpus.steps import EVERY
     from lipsync.video.face import MeshTracker
     pics, _ = film
     alone = np.full_like(pics, 120)
     pair = np.concatenate([np.concatenate([pics, alone], 2), np.concatenate([pics, pics[:, :, ::-1]], 2)])[:, 100:, :]
     pair = np.ascontiguousarray(pair)
-    quick = [len(f) for f in QuickMesh().track(iter(pair))]
+    quick = [len(f) for f in MeshTracker(every=EVERY).track(iter(pair))]
     assert set(quick[:25]) == {1} and set(quick[25 + EVERY:]) == {2}, quick
-    a, b = (list(t.track(iter(pics))) for t in (QuickMesh(), MeshTracker()))
+    a, b = (list(t.track(iter(pics))) for t in (MeshTracker(every=EVERY), MeshTracker()))
     assert all(len(x) == len(y) == 1 and (x[0].points == y[0].points).all() for x, y in zip(a, b))

@@ -9,6 +9,7 @@ from lipsync.jobs import Ledger
 from lipsync.timebase import SR
 from lipsync.video.crop import feathered, hidden, inverse, warp
 from lipsync.video.core import frames, probe_video
+from lipsync.video.mark import Mark, read_mark
 from lipsync.video.write import write_video
 
 
@@ -33,6 +34,7 @@ def test_dub(trained, capsys):
     assert main(["dub", "--person", str(tmp / "run"), str(tmp / "new speech.wav"), str(tmp / "out.mp4"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     info, was = probe_video(tmp / "out.mp4"), probe_video(film)
+    assert read_mark(tmp / "out.mp4") == Mark(what="the mouth", model="talker") and read_mark(film) is None     # it says that it is synthetic
     assert (said["frames"], info.width, info.fps) == (75, was.width, was.fps) and abs(info.sound_seconds - 3) < .1
     # decoded twice, the picture outside the square is the film's; inside it is not
     new, old = (np.stack([f.rgb for f in frames(p)][:75]).astype(int) for p in (tmp / "out.mp4", film))

@@ -69,7 +69,8 @@ EXPORT_STORY = """
 Writes a trained model for programs that have no PyTorch. model.onnx answers whole
 clips and drops into existing runtimes of fifteen visemes; model_stream.onnx carries
 its memory in and out, and is the one for live sound; config.json says what both
-want. Each graph is run beside PyTorch before it gets its name.
+want. Each graph is run beside PyTorch before it gets its name. --what hub writes the
+folder that 'lipsync push' would put on the Hugging Face hub, with its card.
 """
 
 def evaluate_options(p: argparse.ArgumentParser, # of this command
@@ -110,7 +111,7 @@ def export_options(p: argparse.ArgumentParser, # of this command
     "Add the options of `export`."
     p.add_argument("model", metavar="RUN", help="run folder or best.safetensors")
     p.add_argument("out", metavar="OUT", help="folder to write to")
-    p.add_argument("--what", default="all", choices=("onnx", "onnx-stream", "all"), help="the graph for whole clips, the one for live sound, or both (default)")
+    p.add_argument("--what", default="all", choices=("onnx", "onnx-stream", "all", "hub"), help="the graph for whole clips, the one for live sound, both (default), or what lipsync push puts on the hub, to look at")
 
 def export(args: argparse.Namespace, # see `export_options`
           ) -> int: # exit code
@@ -120,6 +121,10 @@ def export(args: argparse.Namespace, # see `export_options`
     from lipsync.config import read_settings
     from lipsync.inference import find_model
     if Path(args.out).is_file(): raise UsageError(f"{args.out}: OUT is a folder")
+    if args.what == "hub":
+        from lipsync.hub import bundle
+        for f in sorted(bundle(args.model, args.out).iterdir()): out(str(f))
+        return 0
     other = dict(voice=export_voice_run, lipreader=export_lipreader, talker=export_person).get(read_settings(find_model(args.model)[1]).get("recipe"))
     if other: return other(args)
     model, target = open_model(args.model), make_folder(args.out)

@@ -23,7 +23,7 @@ from ..timebase import SR, VIDEO_FPS
 from ..video.augment import VideoAugment
 from ..video.core import frames, probe_video
 from ..video.crop import MOUTH, crops, mouth_places
-from ..video.face import find_face
+from ..video.follow import find_face
 
 # %% ../../nbs/69_corpus.mouths.ipynb #fff5a18c
 DRAWN = 160   # pixels of the picture, square

@@ -102,7 +102,7 @@ def prepare(sources: str | Path | Clip | Corpus | Iterable, # videos, folders, r
             executor: Executor | None = None, # any concurrent.futures executor instead
             scheduler: str = "", # address of a Dask scheduler instead, such as tcp://director:8786
             tracker: str = "mesh", # mesh (MediaPipe, extra `face`) or plain (needs nothing, finds frontal faces)
-            choose: str | int | tuple = "talking", # whose face, see `lipsync.video.face.choose_face`
+            choose: str | int | tuple = "talking", # whose face, see `lipsync.video.follow.choose_face`
             partial: bool = False, # use what is there of a video that is cut short
             models: dict | None = None, # kind of features -> model, see `lipsync.audio.features.open_source`
             device: str = "cpu", # that features are computed on
@@ -113,7 +113,7 @@ def prepare(sources: str | Path | Clip | Corpus | Iterable, # videos, folders, r
     "Prepare videos, each step once. `InputError` before any work: no videos, two of one name, an unknown step, a folder that cannot be written; `MissingExtra`."
     began, rows = time.perf_counter(), find_videos(sources)
     alone = executor is None and not workers and not scheduler
-    plan = Plan(tuple(steps), tuple(skip), tracker, choose, partial, dict(models or {}), {}, device, verify, alone and len(rows) == 1 and bool(label))
+    plan = Plan(tuple(steps), tuple(skip), tracker, choose, partial, dict(models or {}), {}, device, verify, alone and len(rows) == 1 and bool(label), int(not alone))
     asked = {s for c in rows for s in plan.of(c)} - set(skip)
     if executor is None and not scheduler:
         if "landmarks" in asked and tracker == "mesh": need("mediapipe", "face")
@@ -121,7 +121,7 @@ def prepare(sources: str | Path | Clip | Corpus | Iterable, # videos, folders, r
         if "alignment" in asked and any(c.text and c.alignment is None and c.lang == "en" for c in rows): need("pocketsphinx", "align")
         plan = replace(plan, ids={k: open_features(k, plan.models.get(k, ""), device).id for k in FEATURES[1:] if k in asked})
     report = Report(make_folder(Path(out).absolute()), failures=[(path, "", "reading", why) for path, why in rows.skipped])
-    jobs = [(c, report.out, plan) for c in rows]
+    jobs = [(c, report.out, plan) for c in (rows if alone else sorted(rows, key=_work, reverse=True))]
     with _cluster(scheduler, patience) if scheduler else contextlib.nullcontext(executor) as pool:
         for got in run_jobs(prepare_clip, jobs, pool, workers, label if len(jobs) > 1 else "", "video"):
             c = got.job[0]
@@ -134,6 +134,10 @@ def prepare(sources: str | Path | Clip | Corpus | Iterable, # videos, folders, r
     try: report.save()
     except InputError as err: report.failures.append((report.out, "", "failures.tsv", reason(err)))
     return report
+
+def _work(clip):
+    "What a clip will cost, for the order of them: bytes of its video, then the length of its part."
+    return clip.video.stat().st_size if clip.video.is_file() else 0, float("inf") if clip.stop is None else clip.stop - clip.start
 
 @contextlib.contextmanager
 def _cluster(address, patience):

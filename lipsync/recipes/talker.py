@@ -60,7 +60,8 @@ def drawn_person(cfg: TalkerConfig, # the settings
 
 def talker_films(cfg: TalkerConfig, # the settings
                 ) -> Corpus: # prepared rows, a film each
-    "The person's prepared films."
+    "The person's prepared films. `InputError`: none is named, several people."
+    if not cfg.data: raise InputError("the person's film is not with the model", wanted="a video of the person, the one it learnt from", todo="give it: load(model, data='film.mp4'), or lipsync dub --person MODEL --film film.mp4 ...")
     return _films(cfg.data, cfg.size, cfg.audio, cfg.seconds, cfg.pixels, cfg.seed)
 
 @lru_cache(4)

@@ -13,6 +13,7 @@ from math import ceil
 from pathlib import Path
 from typing import BinaryIO, Iterator
 import av, numpy as np, torch
+from av.video.reformatter import VideoReformatter
 from ..audio.core import probe, read
 from ..core import InputError
 from ..tensors import Waveform
@@ -75,18 +76,20 @@ MATRIX = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "B
 
 def to_rgb(frame: av.VideoFrame, # as decoded, any pixel format
            size: tuple[int, int] | None = None, # (width, height) wanted, of the frame as decoded; None: its own
+           convert: VideoReformatter | None = None, # to share among the frames of a stream; None: one for this frame
           ) -> np.ndarray: # uint8, [H, W, 3], not turned
     "The RGB picture of a decoded frame."
-    how = dict(zip(("width", "height"), size)) | dict(interpolation="AREA" if size[0] < frame.width else "BICUBIC") if size else {}
+    convert, how = convert or VideoReformatter(), dict(threads=1)
+    if size: how |= dict(zip(("width", "height"), size)) | dict(interpolation="AREA" if size[0] < frame.width else "BICUBIC")
     parts = frame.format.components
     if len(parts) >= 3 and not frame.format.is_rgb:
         matrix = MATRIX.get(int(frame.colorspace), "ITU709" if frame.height >= HD else "ITU601")
         full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
         how |= dict(src_colorspace=matrix, src_color_range="JPEG" if full else "MPEG", dst_color_range="JPEG")
     if any(p.is_alpha for p in parts) or frame.format.name == "pal8":
-        rgba = frame.reformat(format="rgba", **how).to_ndarray()
+        rgba = convert.reformat(frame, format="rgba", **how).to_ndarray()
         return (rgba[..., :3] * (rgba[..., 3:] / np.float32(255)) + .5).astype(np.uint8)
-    return frame.reformat(format="rgb24", **how).to_ndarray()
+    return convert.reformat(frame, format="rgb24", **how).to_ndarray()
 
 # %% ../../nbs/20_video.core.ipynb #7ec4b328
 @dataclass(frozen=True)
@@ -150,13 +153,14 @@ def _decoded(c, s, where, lost):
 
 def _timed(c, s, where, lost):
     "(time, frame, duration) in order of time; zero is the stream's start."
-    zero, rate, last = (s.start_time or 0) * s.time_base, s.average_rate or s.guessed_rate or VIDEO_FPS, None
+    unit, rate, last = s.time_base, s.average_rate or s.guessed_rate or VIDEO_FPS, None
+    zero = (s.start_time or 0) * unit
     for f in _decoded(c, s, where, lost):
-        t = f.pts * s.time_base - zero if f.pts is not None else Fraction(0) if last is None else last + 1 / Fraction(rate)
+        t = f.pts * unit - zero if f.pts is not None else Fraction(0) if last is None else last + 1 / Fraction(rate)
         if last is not None and t <= last: lost[1] += 1; continue
         if last is not None and t - last > 600: raise InputError("the time stamps jump", path=where, found=f"from {float(last):.2f} to {float(t):.2f} s", todo="convert the video")
         last = t
-        yield t, f, f.duration * s.time_base if f.duration else 1 / Fraction(rate)
+        yield t, f, f.duration * unit if f.duration else 1 / Fraction(rate)
 
 def _length(c, s):
     "Length of the picture track by the header, s; None where it does not say."
@@ -165,12 +169,13 @@ def _length(c, s):
     if len(said) == 3: return sum(Fraction(v) * 60 ** (2 - i) for i, v in enumerate(said))
     return Fraction(c.duration, 1_000_000) if c.duration and len(c.streams) == 1 else None
 
-def _from(path, start):
+def _from(path, start, threads=0):
     "The frames of `_timed` from the last one at or before `start` on (or from earlier); then words about what was lost."
     where, lost, end, some, spoilt = _where(path), [0, 0], Fraction(0), False, 0
     for back in (0, 10, None):                                          # seek; seek further back; begin at the beginning
         c, s = _open(path)
         with c:
+            s.codec_context.thread_count = threads
             seeks = start > 1 and back is not None and any(k in c.format.name for k in ("mp4", "matroska"))
             if seeks: c.seek(int((start - back) / s.time_base) + (s.start_time or 0), stream=s)
             frames = _timed(c, s, where, lost)
@@ -190,15 +195,14 @@ def _from(path, start):
 # %% ../../nbs/20_video.core.ipynb #9d501e08
 def _even(items, fps, start, stop):
     "(time, frame) at start + i / fps, chosen from timed frames by the rule above."
-    half, i, cur, end = 1 / fps / 2, 0, None, None
+    half, i, at, cur, end = 1 / fps / 2, 0, start, None, None
     for t, f, d in items:
         if cur is not None:
             while True:
-                at = start + i / fps
                 if stop is not None and at >= stop: return
                 if t <= at or t - at < abs(at - cur[0]) and t - at <= half: break
                 yield at, cur[1]
-                i += 1
+                i, at = i + 1, start + (i + 1) / fps
         cur, end = (t, f), t + d
     n = ceil((end - start) * fps - Fraction(1, 2)) if end is not None else 0      # as many steps as the picture lasts, rounded
     if start == 0: n = max(1, n)
@@ -219,6 +223,7 @@ def frames(path: str | Path | BinaryIO, # a video
            start: float = 0., # where to begin, s
            stop: float | None = None, # where to end, s; None or beyond the end: the end
            size: int | tuple[int, int] | None = None, # longer side, or (width, height), upright, pixels; None: the video's own
+           threads: int = 0, # that decode; 0: as many as there are cores, ahead of who asks for pictures; 1 where every core has a video of its own
           ) -> Iterator[Frame]: # upright pictures, one at a time
     """The pictures of a video as a stream, in constant memory. A wrong path is an error at once.
     `InputError`: not a video, no picture, an impossible part. `VideoWarning`: cut short, damaged."""
@@ -227,16 +232,16 @@ def frames(path: str | Path | BinaryIO, # a video
     if fps is not None and not 0 < fps <= 1000: raise InputError("an impossible rate", path=path, found=f"{fps} pictures a second", wanted="more than 0, at most 1000")
     if not hasattr(path, "read"): _open(path)[0].close()                # what is wrong with the file is said now
     lo, hi = Fraction(int(ticks(start)), TICKS), None if stop is None or stop == float("inf") else Fraction(int(ticks(stop)), TICKS)
-    return _frames(path, Fraction(fps).limit_denominator(1001) if fps else None, lo, hi, size)
+    return _frames(path, Fraction(fps).limit_denominator(1001) if fps else None, lo, hi, size, threads)
 
-def _frames(path, fps, lo, hi, size):
-    items, held, tick, turns = _from(path, lo), (None, None), Fraction(1, TICKS), None
+def _frames(path, fps, lo, hi, size, threads):
+    items, held, tick, turns, convert = _from(path, lo, threads), (None, None), Fraction(1, TICKS), None, VideoReformatter()
     chosen = _even(items, fps, lo, hi) if fps else ((t, f) for t, f, _ in items if t >= lo - tick)
     for i, (t, f) in enumerate(chosen):
         if hi is not None and t >= hi - tick: break
         if held[0] is not f:
             turns = _turns(f) if turns is None else turns   # once: asking a frame ties it in a knot that only Python's collector unties
-            held = f, _upright(to_rgb(f, _scaled(f, size, turns[0])), turns)
+            held = f, _upright(to_rgb(f, _scaled(f, size, turns[0]), convert), turns)
         yield Frame(held[1], t, i)
 
 def _scaled(f, size, k):

@@ -16,6 +16,7 @@ from ..audio.core import Resampler, probe, stream
 from ..core import InputError, atomic
 from ..tensors import Waveform
 from ..timebase import SR, VIDEO_FPS
+from .mark import ISO, UNMARKED, Mark, add_xmp, tags
 from .types import FaceClip, pixel_format, set_colors, yuv_frame
 
 # %% ../../nbs/19_video.write.ipynb #031b8621
@@ -40,8 +41,9 @@ class VideoWriter:
                  fps: float | Fraction | None = VIDEO_FPS, # pictures a second; None: each picture brings its time
                  sr: int | None = None, # samples a second of the sound that will come; None: a silent video
                  crf: int = 18, # quality: 18 looks like the original, 28 is small
-                 preset: str = "veryfast"): # x264's trade of time for size: ultrafast to veryslow
-        self.path, self.sr, self.crf, self.preset = Path(path).absolute(), sr, crf, preset
+                 preset: str = "veryfast", # x264's trade of time for size: ultrafast to veryslow
+                 mark: Mark | None = None): # what the file says of its making; None: nothing
+        self.path, self.sr, self.crf, self.preset, self.mark = Path(path).absolute(), sr, crf, preset, mark
         if self.path.suffix.lower() not in CODERS: raise InputError("not a kind of video that is written", path=path, found=f"suffix {self.path.suffix!r}", wanted=" ".join(CODERS))
         if fps is not None and not 0 < fps <= 1000: raise InputError("an impossible rate", path=path, found=f"{fps} pictures a second", wanted="more than 0, at most 1000")
         if sr is not None and sr <= 0: raise InputError("a sample rate must be positive", path=path, found=f"{sr} Hz")
@@ -50,10 +52,12 @@ class VideoWriter:
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
-        tmp = self._stack.enter_context(atomic(self.path))
+        tmp = self._tmp = self._stack.enter_context(atomic(self.path))
         self._stack.enter_context(_telling(self.path))
         try: self.c = av.open(str(tmp), "w", options={"movflags": "faststart"} if self.path.suffix.lower() in (".mp4", ".m4v", ".mov") else {})
         except av.error.FFmpegError as err: raise InputError("cannot be written", path=self.path, found=err.strerror or err, todo="choose a folder that you may write to") from err
+        if self.mark and self.path.suffix.lower() in UNMARKED: warnings.warn(f"{self.path}: such a file has no place for words, so it does not say that it is synthetic; .mp4, .mov and .mkv have", VideoWarning, stacklevel=3)
+        elif self.mark: self.c.metadata.update(tags(self.mark, self.path.suffix))
         return self
 
     def __exit__(self, kind, err, tb):
@@ -140,6 +144,7 @@ def _finish(self: VideoWriter):
     self.c.mux(self.s.encode(None))
     if self.a and self.n_sound: self.c.mux(self.a.encode(None))
     self.c.close()
+    if self.mark and self.path.suffix.lower() in ISO: add_xmp(self._tmp, self.mark)
 
 # %% ../../nbs/19_video.write.ipynb #e3a27076
 def _sound_pieces(sound, sr, path):
@@ -158,15 +163,16 @@ def write_video(path: str | Path, # .mp4 .m4v .mov .mkv or .mpg; its folder is m
                 sr: int | None = None, # samples a second of `sound`, when it does not know
                 crf: int = 18, # quality: 18 looks like the original, 28 is small
                 preset: str = "veryfast", # x264's trade of time for size
+                mark: Mark | None = None, # what the file says of its making, see `lipsync.video.mark`; None: nothing
                ) -> Path: # the same path
-    "Write pictures and sound, whole or not at all, in constant memory. `InputError`: no pictures, sizes that change, no space. `VideoWarning`: the sound was longer than the picture."
+    "Write pictures and sound, whole or not at all, in constant memory. `InputError`: no pictures, sizes that change, no space. `VideoWarning`: the sound was longer than the picture, or the file has no place for the mark."
     path, fps = Path(path), fps or getattr(frames, "fps", None)
     rate, pieces = (None, iter(())) if sound is None else _sound_pieces(sound, sr, path)
     it, sent, over, held = iter(frames), 0, 0, []
     first = next(it, None)
     if first is None: raise InputError("no pictures to write", path=path)
     timed = fps is None and hasattr(first, "time")
-    with VideoWriter(path, None if timed else fps or VIDEO_FPS, rate, crf, preset) as out:
+    with VideoWriter(path, None if timed else fps or VIDEO_FPS, rate, crf, preset, mark) as out:
         def upto(end):
             "Send the sound before `end` seconds."
             nonlocal sent, held

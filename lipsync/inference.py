@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREDICTORS', 'find_model', 'recipe_named', 'recipe_of', 'load_weights', 'VisemeStream', 'shares', 'VisemePredictor',
-           'load']
+           'predictor_of', 'load']
 
 # %% ../nbs/80_inference.ipynb #337d4a44
 import importlib.util, threading
@@ -15,19 +15,20 @@ import numpy as np, torch
 from .audio.core import stream as read_stream
 from .audio.mel import LogMelStream
 from .callback.state import load_weights as fill
-from .config import from_dict, read_settings
+from .config import from_dict, read_settings, replace
 from .core import CheckpointError, InputError, load_tensors
 from .models.tcn import TCN, TCNStream
+from .remote import beside, hub_name, local
 from .tensors import Waveform
 from .timebase import HOP, MEL_FPS, SR
 from .track import Track
 import lipsync.cues  # tracks learn to save themselves
 
 # %% ../nbs/80_inference.ipynb #f26faaa8
-def find_model(path: str | Path, # a run folder, or a .safetensors file with config.yaml beside it
+def find_model(path: str | Path, # a run folder, a .safetensors file with config.yaml beside it, or a name of the hub: user/model[@revision]
               ) -> tuple[Path, Path]: # (weights, config.yaml)
-    "The weights and the configuration at a path."
-    path = Path(path).expanduser()
+    "The weights and the configuration at a path; what is on this disk wins over the hub."
+    path = local(path)
     weights = path if path.is_file() else next((path / n for n in ("best.safetensors", "last.safetensors") if (path / n).is_file()), None)
     if not path.exists(): raise CheckpointError("no such model", path=path, wanted="a run folder or a .safetensors file", todo="train one: papermill nbs/train_tcn.ipynb out.ipynb -p out RUN")
     if weights is None: raise CheckpointError("the folder holds no model", path=path, found=", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing", wanted="best.safetensors and config.yaml")
@@ -131,13 +132,23 @@ def _blocks(sound, size):
     return [x[i:i + size] for i in range(0, len(x), size)]
 
 # %% ../nbs/80_inference.ipynb #23cac38b
-PREDICTORS = {"tcn": VisemePredictor, "lipreader": "lipsync.reader.LipReader", "phones": "lipsync.offline.PhonePredictor", "syncnet": "lipsync.sync.SyncPredictor", "talker": "lipsync.talker.TalkerPredictor", "voice": "lipsync.voice.predictor.VoicePredictor"}
+PREDICTORS = {"tcn": VisemePredictor, "lipreader": "lipsync.reader.LipReader", "phones": "lipsync.offline.PhonePredictor", "syncnet": "lipsync.sync.SyncPredictor", "talker": "lipsync.talker.TalkerPredictor", "gan": "lipsync.gan.predictor.GanPredictor", "voice": "lipsync.voice.predictor.VoicePredictor"}
 
-def load(path: str | Path, # a run folder, or its best.safetensors
+def predictor_of(recipe: str, # its name
+                ) -> type: # VisemePredictor, LipReader ...
+    "The kind of predictor of a recipe."
+    kind = PREDICTORS[recipe]
+    return getattr(importlib.import_module(kind.rpartition(".")[0]), kind.rpartition(".")[2]) if isinstance(kind, str) else kind
+
+def load(path: str | Path, # a run folder, its best.safetensors, or a name of the hub: user/model[@revision]
+         **changes, # settings that are other than in config.yaml here, as data= of a talker whose film lies elsewhere
         ) -> object: # VisemePredictor, LipReader: of the kind that the recipe needs
     "Load a trained model; what comes back depends on its recipe. No code in the folder is run."
     weights, config = find_model(path)
     recipe, cfg = recipe_of(config)
-    kind = PREDICTORS[recipe.name]
-    if isinstance(kind, str): kind = getattr(importlib.import_module(kind.rpartition(".")[0]), kind.rpartition(".")[2])
-    return kind.open(weights, cfg) if hasattr(kind, "open") else kind(load_weights(recipe.model(cfg, None), weights), cfg)
+    files = {k: str(config.parent / v) for k, v in beside(config.parent).items() if (config.parent / v).is_file()}
+    if files or changes: cfg = replace(cfg, **files | changes)
+    kind = predictor_of(recipe.name)
+    made = kind.open(weights, cfg) if hasattr(kind, "open") else kind(load_weights(recipe.model(cfg, None), weights), cfg)
+    if named := hub_name(path): made.name = "@".join(filter(None, named))      # what a dub says of its making
+    return made

@@ -68,11 +68,20 @@ def go(settings, report=None, processes=0):
     r = recipe(report)
     return train(r, r.config(**{"device": "cpu", "bs": 3, "patience": 0, "lr": 2e-3, "schedule": "constant", "epochs": 5, **settings}), processes=processes)
 
+def train_gan(report=None, processes=0, **settings):
+    "The real recipe, as small as can be: five drawn people, three stages of one pass, one or two batches each."
+    from lipsync.learner import train
+    from lipsync.recipes.gan import RECIPE, GanConfig
+    run = train(RECIPE, GanConfig(**{"device": "cpu", "bs": 2, "windows": 1, "refs": 2, "n_critic": 1, "schedule": "constant", "judged": -1, **settings}), processes=processes)
+    if report is not None: report.update(epochs=len(run.history), weights=hashlib.sha256((run.path / "last.safetensors").read_bytes()).hexdigest())
+    return run
+
 def main(path):
     import torch
     torch.set_num_threads(1)
     job, report = json.loads(Path(path).read_text()), {}
-    go(job["settings"], report, processes=2)
+    if job.get("recipe") == "gan": train_gan(report, processes=2, **job["settings"])
+    else: go(job["settings"], report, processes=2)
     Path(job["report"]).with_suffix(f".{os.environ['RANK']}.json").write_text(json.dumps(report))
 
 if __name__ == "__main__": main(sys.argv[1]); sys.exit()
@@ -353,3 +362,187 @@ def test_two_processes_train_one_critic(tmp_path):
     assert a["steps"] == b["steps"] == [0, 0, 0, 4, 8] and a["batches"] == 10
     row = json.loads((tmp_path / "run" / "history.json").read_text())[-1]
     assert row["train critic_slope"] > 0 and row["train critic_gap"] is not None
+
+# ---- the recipe: drawn people, three stages
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    "Five drawn people and a run of one short pass a stage."
+    pytest.importorskip("mediapipe")
+    return train_gan(out=str(tmp_path_factory.mktemp("gan") / "run"), tensorboard=True)
+
+@pytest.fixture(scope="module")
+def taught(people):
+    "(learner, batch) of the same settings."
+    from lipsync.learner import learner
+    from lipsync.recipes.gan import RECIPE, GanConfig
+    learn = learner(RECIPE, GanConfig(device="cpu", bs=2, windows=1, refs=2))
+    return learn, learn.dls.one_batch()
+
+TERMS = {"coarse": ("pixels", "features", "steadiness"), "sync": ("pixels", "features", "steadiness", "sync"), "full": ("pixels", "features", "steadiness", "sync", "adversarial")}
+
+@pytest.mark.parametrize("stage,name", [(s, t) for s, terms in TERMS.items() for t in terms])
+def test_every_term_reaches_the_generator_in_its_stage(taught, stage, name):
+    from lipsync.callback.schedule import weights_at
+    from lipsync.losses.core import WeightedLoss
+    from lipsync.recipes.gan import GanConfig, gan_stages
+    learn, batch = taught
+    stages = gan_stages(GanConfig())
+    epoch = [s.name for s in stages].index(stage)
+    weights = weights_at(stages, dict(learn.loss_func.weights), epoch)
+    assert {k for k, w in weights.items() if w} == set(TERMS[stage])
+    net = learn.model.train()
+    net.steady = epoch > 0
+    net.zero_grad()
+    WeightedLoss({name: (weights[name], learn.loss_func.terms[name])})(net(*batch[:4]), *batch[4:]).backward()
+    for part in ("hear", "look", "pose", "painter", *(["smoother"] if epoch else [])):
+        size = sum(float(p.grad.abs().sum()) for p in getattr(net, part).parameters() if p.grad is not None)
+        assert 0 < size < float("inf"), part
+
+def test_a_run_has_its_stages_its_strips_and_its_figures(people):
+    rows = people.history
+    assert ["valid sync" in r for r in rows] == [False, True, True] and ["train critic_gap" in r for r in rows] == [False, False, True]
+    assert all("valid pixels" in r for r in rows)                                     # the figure that is monitored is there in every stage
+    assert [p.name for p in sorted(people.path.glob("best*.safetensors"))] == ["best.safetensors", "best_coarse.safetensors", "best_sync.safetensors"]
+    assert len(list((people.path / "samples").glob("*.jpg"))) == 3
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    board = EventAccumulator(str(people.path / "logs")).Reload()
+    assert len(board.Images("samples")) == 3 and len(board.Scalars("valid/pixels")) == 3
+    told = people.metrics
+    assert told["unseen_people"] and set(told["own_speech"]) == {"windows", "people", "generator", "copied", "mean"}
+
+def test_resumed_where_the_critic_wakes_it_is_the_same_run(people, tmp_path):
+    out = tmp_path / "run"
+    train_gan(out=str(out), epochs=2)
+    train_gan(out=str(out), resume="auto")
+    assert [f for f in ("last.safetensors", "last.state.safetensors", "history.json", "best_sync.safetensors") if (out / f).read_bytes() != (people.path / f).read_bytes()] == []
+
+@pytest.mark.parametrize("amp", ["fp16", "bf16"])
+def test_in_mixed_precision_it_is_nearly_the_same_run(people, tmp_path, amp):
+    rows = train_gan(out=str(tmp_path / "run"), amp=amp).history
+    for name in ("train pixels", "train sync", "train critic_gap", "valid pixels"): assert abs(rows[-1][name] - people.history[-1][name]) < .05, name
+
+def test_two_processes_train_the_recipe(people, tmp_path):
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps(dict(recipe="gan", settings=dict(out=str(tmp_path / "run")), report=str(tmp_path / "report"))))
+    env = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")}
+    env = dict(env, OMP_NUM_THREADS="1", LIPSYNC_QUIET="1", PYTHONWARNINGS="ignore", GLOO_SOCKET_IFNAME="lo", PYTHONPATH=str(Path(__file__).parents[1]))
+    p = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__, str(job)], env=env, capture_output=True, text=True, timeout=300)
+    assert p.returncode == 0, p.stdout + p.stderr
+    a, b = (json.loads((tmp_path / f"report.{i}.json").read_text()) for i in (0, 1))
+    assert a["epochs"] == 3
+    assert "train critic_gap" in json.loads((tmp_path / "run" / "history.json").read_text())[-1]
+
+# ---- any face
+
+@pytest.fixture(scope="module")
+def props(tmp_path_factory):
+    "A film, photographs of all kinds, and speeches."
+    import numpy as np, soundfile
+    from dataclasses import replace
+    from PIL import Image
+    from lipsync.corpus.drawn import DrawnPerson
+    from lipsync.talkers.scene import Shot
+    from lipsync.timebase import SR
+    from lipsync.video.write import write_video
+    folder, who = tmp_path_factory.mktemp("a few faces"), DrawnPerson(3, 160)
+    x, al = who.speech(1.)
+    shot = who.shot(al, 1.)
+    pictures = list(shot.frames())
+    write_video(folder / "film.mp4", pictures, 30, x, SR)                              # its own rate
+    hand = [p.copy() for p in pictures]
+    for p, m in zip(hand, shot.truth.landmarks.numpy()):
+        (x0, y0), (x1, y1) = m[48:68].min(0).astype(int) - 6, m[48:68].max(0).astype(int) + 6
+        p[y0:y1, x0:x1] = 205, 150, 120
+    write_video(folder / "hand.mp4", hand, 25, x, SR)
+    Image.fromarray(pictures[0][:, :159]).save(folder / "me.png")                       # an odd width
+    other = next(iter(DrawnPerson(8, 160).shot(None, .2).frames()))
+    Image.fromarray(np.concatenate([pictures[0], other], 1)).save(folder / "group.jpg", quality=95)
+    Image.fromarray(np.full((120, 160, 3), 120, np.uint8)).save(folder / "room.png")
+    take = who.take(0)
+    Image.fromarray(next(iter(Shot(take.person, replace(take.scene, yaw=1.35), None, .2, 160).frames()))).save(folder / "profile.png")
+    (folder / "broken.png").write_bytes(b"no picture")
+    for name, v in dict(speech=who.speech(1., new=0)[0], short=np.zeros(SR // 10, np.float32), silence=np.zeros(SR, np.float32)).items(): soundfile.write(folder / f"{name}.wav", v, SR)
+    soundfile.write(folder / "nan.wav", np.full(SR, np.nan, np.float32), SR, subtype="FLOAT")
+    return folder
+
+def cli(capsys, *words):
+    from lipsync.cli import main
+    capsys.readouterr()
+    code = main([str(w) for w in words])
+    return code, *capsys.readouterr()
+
+def test_a_film_is_dubbed_at_its_own_rate(people, props, tmp_path, capsys):
+    import numpy as np
+    from lipsync.video.core import frames, probe_video
+    code, out, err = cli(capsys, "dub", "--model", people.path, props / "film.mp4", props / "speech.wav", tmp_path / "out.mp4", "--json")
+    assert code == 0, err
+    info = probe_video(tmp_path / "out.mp4")
+    assert json.loads(out)["frames"] == info.frames == 30 and (info.fps, info.width) == (30, 160) and abs(info.sound_seconds - 1) < .1
+    new, old = (np.stack([f.rgb for f in frames(p, 30.)][:20]).astype(int) for p in (tmp_path / "out.mp4", props / "film.mp4"))
+    assert np.abs(new[:, :40] - old[:, :40]).mean() < 3 < np.abs(new[:, 80:120, 60:100] - old[:, 80:120, 60:100]).mean()
+
+def test_pixels_outside_the_mask_are_the_films(people, props):
+    import numpy as np
+    from lipsync.gan.predictor import open_face
+    from lipsync.inference import load
+    from lipsync.video.crop import inverse, warp
+    model = load(people.path)
+    film = open_face(props / "film.mp4", 96)
+    made = list(model.frames(film, props / "speech.wav"))
+    for t, (a, b) in enumerate(zip(made, film.pictures(range(film.n)))):
+        mask = warp(np.where(model.model.mask.numpy() > 0, 1, 0).astype(np.float32), inverse(film.places[t]), b.shape[1::-1], "zero")
+        assert np.array_equal(a[mask == 0], b[mask == 0])
+
+@pytest.mark.parametrize("face,speech", [("me.png", "speech.wav"), ("film.mp4", "silence.wav"), ("me.png", "short.wav"), ("hand.mp4", "short.wav")])
+def test_what_can_be_dubbed(people, props, tmp_path, capsys, face, speech):
+    "A photograph of an odd width, silence, a tenth of a second, a hand before the mouth (the mouth is painted over it)."
+    from lipsync.video.core import probe_video
+    code, out, err = cli(capsys, "dub", "--model", people.path, props / face, props / speech, tmp_path / "out.mp4")
+    assert code == 0, err
+    info = probe_video(tmp_path / "out.mp4")
+    assert info.frames == {"speech.wav": 25, "silence.wav": 30, "short.wav": 3}[speech] and info.sr and info.width % 2 == 0
+
+def test_one_of_a_group(people, props, tmp_path, capsys):
+    import numpy as np
+    from lipsync.video.core import frames
+    code, out, err = cli(capsys, "dub", "--model", people.path, props / "group.jpg", props / "short.wav", tmp_path / "out.mp4")
+    assert code == 1 and "several faces" in err and "--face" in err and not (tmp_path / "out.mp4").exists()
+    from PIL import Image
+    was = np.asarray(Image.open(props / "group.jpg")).astype(int)
+    change = []
+    for where in ("80,80", "240,80"):
+        assert cli(capsys, "dub", "--model", people.path, props / "group.jpg", props / "short.wav", tmp_path / "out.mp4", "--face", where)[0] == 0
+        new = next(iter(frames(tmp_path / "out.mp4"))).rgb.astype(int)
+        change.append([np.abs(new[60:130, s] - was[60:130, s]).mean() for s in (slice(40, 120), slice(200, 280))])
+    assert change[0][0] > change[1][0] + .2 and change[1][1] > change[0][1] + .2, change
+
+@pytest.mark.parametrize("face,speech,words", [("room.png", "speech.wav", "no face"), ("broken.png", "speech.wav", "cannot be read as a picture"), ("nobody.mp4", "speech.wav", "no such file"), ("me.png", "nan.wav", "nan.wav"),
+                                               ("film.mp4", "gone.wav", "no such file"), ("me.png", "me.png", "me.png"), ("film.mp4", "speech.wav --face me", "says nothing about a face"), ("group.jpg", "speech.wav --face 7", "no such face")])
+def test_what_cannot_be_dubbed_is_said_in_a_line(people, props, tmp_path, capsys, face, speech, words):
+    speech, *more = speech.split()
+    code, out, err = cli(capsys, "dub", "--model", people.path, props / face, props / speech, tmp_path / "out.mp4", *more)
+    assert code == 1 and words in err and "Traceback" not in err and not (tmp_path / "out.mp4").exists()
+
+def test_a_profile_is_refused_or_dubbed_whole(people, props, tmp_path, capsys):
+    code, out, err = cli(capsys, "dub", "--model", people.path, props / "profile.png", props / "short.wav", tmp_path / "out.mp4")
+    assert code == 1 and "no face" in err or code == 0 and (tmp_path / "out.mp4").is_file()
+
+def test_wrong_checkpoints_are_refused(people, props, tmp_path, capsys):
+    import shutil
+    from lipsync.core import bundled
+    code, out, err = cli(capsys, "dub", "--model", bundled("tcn"), props / "me.png", props / "short.wav", tmp_path / "out.mp4")
+    assert code == 1 and "dubs no other faces" in err
+    code, out, err = cli(capsys, "dub", "--person", people.path, props / "short.wav", tmp_path / "out.mp4")
+    assert code == 1 and "is no talker" in err
+    other = tmp_path / "other"; other.mkdir()
+    shutil.copy(people.path / "best.safetensors", other)
+    (other / "config.yaml").write_text((people.path / "config.yaml").read_text().replace("width: small", "width: full"))
+    code, out, err = cli(capsys, "dub", "--model", other, props / "me.png", props / "short.wav", tmp_path / "out.mp4")
+    assert code == 1 and "other/best.safetensors: the weights are of another model" in err
+
+def test_people_without_references_are_left_out_and_told(people):
+    from lipsync.corpus.windows import window_rows
+    from lipsync.recipes.gan import GanConfig, gan_people
+    rows = window_rows(gan_people(GanConfig()), 96, 70)
+    assert not len(rows) and all("no reference frame" in why for _, why in rows.skipped)

@@ -2,6 +2,7 @@
 from pathlib import Path
 import pytest
 from lipsync.config import from_namespace, load_config, read_settings
+from lipsync.recipes.gan import GanConfig
 from lipsync.recipes.lipreader import LipreaderConfig
 from lipsync.recipes.phones import PhonesConfig
 from lipsync.recipes.syncnet import SyncnetConfig
@@ -9,7 +10,7 @@ from lipsync.recipes.talker import TalkerConfig
 from lipsync.recipes.tcn import TcnConfig
 from lipsync.recipes.voice import VoiceConfig
 
-CONFIGS = {"chinese": LipreaderConfig, "grid": LipreaderConfig, "lipreader": LipreaderConfig, "phones": PhonesConfig, "syncnet": SyncnetConfig, "talker": TalkerConfig, "tcn": TcnConfig, "voice": VoiceConfig}
+CONFIGS = {"chinese": LipreaderConfig, "gan": GanConfig, "grid": LipreaderConfig, "lipreader": LipreaderConfig, "phones": PhonesConfig, "syncnet": SyncnetConfig, "talker": TalkerConfig, "tcn": TcnConfig, "voice": VoiceConfig}
 FILES = sorted((Path(__file__).resolve().parent.parent / "nbs/recipes").glob("*.*"))
 
 

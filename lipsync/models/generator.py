@@ -100,6 +100,7 @@ class Look(NamedTuple):
     vector: Tensor # [B,D]
     maps: list # of [B,C,h,w], from the largest down
     memory: Tensor # [B,R*h*w,C]
+    picture: Tensor # the mean of the references, [B,3,H,W] in 0 to 1
 
 def places(h: int, # rows
            w: int, # columns
@@ -128,7 +129,7 @@ class IdentityEncoder(nn.Module):
         maps = [m.unflatten(0, (B, R)) for m in self.maps(2 * refs.flatten(0, 1) - 1)]
         memory = maps[-2].flatten(3).transpose(2, 3)                                          # [B,R,h*w,C]
         memory = memory + places(*maps[-2].shape[-2:], memory.shape[-1]).to(memory)
-        return Look(self.vector(maps[-1].mean((1, 3, 4))), [f(m.mean(1)) for f, m in zip(self.add, maps)], memory.flatten(1, 2))
+        return Look(self.vector(maps[-1].mean((1, 3, 4))), [f(m.mean(1)) for f, m in zip(self.add, maps)], memory.flatten(1, 2), refs.mean(1))
 
 # %% ../../nbs/47_models.generator.ipynb #08c2330f
 class FilmBlock(nn.Module):
@@ -163,7 +164,8 @@ class Painter(nn.Module):
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in ups)
         self.blocks = nn.ModuleList(FilmBlock(a, cond) for a, _ in ups)
         self.search = Attention(widths[-2], heads)
-        self.last = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.last = nn.Conv2d(widths[0], 16, 3, padding=1)
+        with torch.no_grad(): self.last.bias[12:] = 1.       # at first most of a pixel is the references'
 
     def forward(self,
                 pose: list, # maps [N,C,h,w], from the largest down
@@ -171,14 +173,15 @@ class Painter(nn.Module):
                 cond: Tensor, # [N,cond], N = B*t
                ) -> Tensor: # [N,3,H,W]
         "Paint each frame."
-        met = lambda x, k: x.unflatten(0, (len(look.vector), -1)).add_(look.maps[k][:, None]).flatten(0, 1)     # the person's map, on each frame of the clip
-        x = met(pose[-1] + self.say(cond)[:, :, None, None], -1)
+        met = lambda x, m: x.unflatten(0, (len(look.vector), -1)).add_(m[:, None]).flatten(0, 1)     # the person's map, on each frame of the clip
+        x = met(pose[-1] + self.say(cond)[:, :, None, None], look.maps[-1])
         for block in self.deep: x = block(x, cond)
         for k in reversed(range(len(self.ups))):
-            x = met(F.interpolate(self.ups[k](x), scale_factor=2.).add_(pose[k]), k)
+            x = met(F.interpolate(self.ups[k](x), scale_factor=2.).add_(pose[k]), look.maps[k])
             if k == len(self.ups) - 1: x = x + self._searched(x, look.memory)
             x = self.blocks[k](x, cond)
-        return torch.sigmoid(F.pixel_shuffle(self.last(x), 2))
+        new, keep = torch.sigmoid(F.pixel_shuffle(self.last(x), 2)).split((3, 1), 1)
+        return torch.lerp(new, met(torch.zeros_like(new), look.picture.to(new.dtype)), keep)
 
     def _searched(self, x, memory):
         "What the pixels of the frames find in the references."
@@ -271,13 +274,13 @@ class Generator(nn.Module):
         if size not in LEVELS or width not in WIDTHS or chunk < 1: raise ConfigError("there is no such generator", found=f"size {size}, width {width!r}, chunk {chunk}", wanted=f"size {', '.join(map(str, LEVELS))}; width {' or '.join(WIDTHS)}; chunk of 1 or more")
         self.settings = dict(size=size, width=width, n_vis=n_vis, ahead=ahead, box=tuple(box))
         widths, d = WIDTHS[width][-LEVELS[size]:], SOUND[width]["width"]
-        self.size, self.chunk, self.grad_checkpoint = size, chunk, grad_checkpoint
+        self.size, self.chunk, self.grad_checkpoint, self.steady = size, chunk, grad_checkpoint, True      # steady: False leaves the smoother out, a quarter of the time
         self.hear, self.look = SoundEncoder(n_vis=n_vis, ahead=ahead, **SOUND[width]), IdentityEncoder(widths, d)
         self.pose, self.painter, self.smoother = PictureEncoder(4, widths), Painter(widths, 2 * d), FlowSmoother()
         self.register_buffer("mask", mouth_mask(size, box), persistent=False)
 
     def forward(self,
-                mel: Tensor, # log-mel, [B,4T,80] dB
+                mel: Tensor, # log-mel, [B,4T,80] dB; sound and visemes may reach as far before the video as behind it
                 vis: Tensor, # viseme posteriors, [B,T,15]
                 refs: Tensor, # reference pictures, [B,R,3,H,W] in 0 to 1
                 face: Tensor, # the video, [B,T,3,H,W] in 0 to 1; what the mask hides is not looked at
@@ -285,8 +288,9 @@ class Generator(nn.Module):
                 lengths: Tensor | None = None, # video frames of each clip, long [B]
                ) -> Tensor: # [B,T,3,H,W] in 0 to 1; zero in padding
         "Dub whole clips."
-        hidden, look, sound = self.checked(refs, face, hidden), self.look(refs), self.hear(mel, vis, lengths)
-        if sound.shape[:2] != face.shape[:2]: raise InputError("sound and video do not fit together", found=f"{sound.shape[1]} and {face.shape[1]} frames", wanted="as many of each")
+        hidden, look, more = self.checked(refs, face, hidden), self.look(refs), vis.shape[1] - face.shape[1]
+        if more < 0 or more % 2 or len(vis) != len(face): raise InputError("sound and video do not fit together", found=f"{vis.shape[1]} and {face.shape[1]} frames", wanted="as many of each, or as much more sound before as behind")
+        sound = self.hear(mel, vis, None if lengths is None else lengths + more)[:, more // 2:][:, :face.shape[1]]
         step = face.shape[1] if torch.is_grad_enabled() and not self.grad_checkpoint else self.chunk
         out, before = [], None
         for i in range(0, face.shape[1], step):
@@ -327,7 +331,8 @@ def paint(self: Generator,
     cond = torch.cat([sound, look.vector[:, None].expand(-1, sound.shape[1], -1)], -1).flatten(0, 1)
     new, inside = self.painter(self.pose(seen), look, cond).view_as(face).to(face.dtype), hidden > 0     # in mixed precision the video must not be rounded
     both = torch.where(inside, new, face)       # the flow must not see what the mask hides, not even at its soft border
-    return torch.lerp(face, self.smoother(both, inside.to(face.dtype), before), hidden.to(face.dtype)), both[:, -1:]
+    calm = self.smoother(both, inside.to(face.dtype), before) if self.steady else both + 0 * sum(p.sum() for p in self.smoother.parameters())     # 0: several processes want a gradient for all
+    return torch.lerp(face, calm, hidden.to(face.dtype)), both[:, -1:]
 
 @patch
 @torch.inference_mode()

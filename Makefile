@@ -46,5 +46,5 @@ lab: venv ## JupyterLab in nbs/
 	$(BIN)/jupyter lab --notebook-dir nbs
 
 clean: ## removes what make made, .venv and your runs excepted
-	rm -rf $(DEMO) _docs _proc jupyter_execute build dist *.egg-info .pytest_cache nbs/nbdev.yml nbs/sidebar.yml
+	rm -rf $(DEMO) _docs _proc jupyter_execute build dist *.egg-info .pytest_cache nbs/nbdev.yml nbs/sidebar.yml nbs/card_*.md
 	find lipsync nbs tests tools \( -name __pycache__ -o -name .ipynb_checkpoints \) -print0 | xargs -0 rm -rf

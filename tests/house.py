@@ -172,7 +172,7 @@ def names_and_numbers(nbs):
     "A room is `NN_area.topic` and exports `area.topic`; rooms that do not need each other may share a number; other names say what they are."
     for nb in nbs:
         if nb.number is None:
-            if not re.fullmatch(r"index|benchmark|(train|tutorial|report)_\w+", nb.name): yield f"{nb.name}: neither a numbered room nor index, benchmark, train_*, tutorial_*, report_*"
+            if not re.fullmatch(r"index|benchmark|(train|tutorial|howto|explain|report)_\w+", nb.name): yield f"{nb.name}: neither a numbered room nor index, benchmark, train_*, tutorial_*, howto_*, explain_*, report_*"
             if nb.exported: yield f"{nb.name}: exports code, and only numbered rooms do"
             continue
         if not re.fullmatch(r"\d\d_[a-z]\w*(\.[a-z]\w*)*", nb.name): yield f"{nb.name}: is not NN_area.topic"

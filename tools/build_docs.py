@@ -14,14 +14,22 @@ PROC, OUT = TOP / "_proc", TOP / "_docs"
 
 # section of the contents -> which notebooks; one stands in the first section that fits
 SECTIONS = {
-    "Learn": r"tutorial_", "Train": r"train_", "Ground": r"0\d_", "Sound": r"1\d_", "Speech": r"2\d_speech", "Pictures": r"2\d_", "Corpora": r"3\d_", "Models": r"4\d_",
+    "Start here": r"tutorial_start", "Tutorials": r"tutorial_", "How-to": r"howto_", "Explanation": r"explain_", "Model cards": r"card_", "Train": r"train_",
+    "Ground": r"0\d_", "Sound": r"1\d_", "Speech": r"2\d_speech", "Pictures": r"2\d_", "Corpora": r"3\d_", "Models": r"4\d_",
     "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark|report_",
 }
+# pages that are read one after the other; all others stand in the order of their names
+ORDER = tuple(f"tutorial_{t}" for t in ("mouth_shapes", "own_corpus", "person", "read_lips", "voice", "new_recipe"))
+
+
+def cards():
+    "Page -> the README beside the weights that ship."
+    return {f"card_{p.parent.name}": p for p in sorted((TOP / "lipsync/weights").glob("*/README.md"))}
 
 
 def notebooks():
     "Section -> its notebooks; the index is apart, and nothing is left out."
-    found = sorted(p for p in (TOP / "nbs").glob("*.ipynb") if not p.name.startswith(("_", ".")))
+    found = sorted((p for p in (TOP / "nbs").glob("*.ipynb") if not p.name.startswith(("_", "."))), key=lambda p: (ORDER.index(p.stem) if p.stem in ORDER else len(ORDER), p))
     table = {s: [] for s in SECTIONS}
     for p in found:
         if p.name == "index.ipynb": continue
@@ -37,9 +45,11 @@ def page(path):
 
 
 def sidebar():
-    "Writes the table of contents for Quarto."
+    "Writes the table of contents for Quarto, and the model cards where it looks for pages."
     import yaml
-    contents = ["index.ipynb"] * (TOP / "nbs/index.ipynb").exists() + [dict(section=s, contents=[p.name for p in ps]) for s, ps in notebooks().items()]
+    for name, p in cards().items(): shutil.copyfile(p, TOP / f"nbs/{name}.md")
+    table = notebooks() | {"Model cards": [TOP / f"nbs/{name}.md" for name in cards()]}
+    contents = ["index.ipynb"] * (TOP / "nbs/index.ipynb").exists() + [dict(section=s, contents=[p.name for p in table[s]]) for s in SECTIONS if table.get(s)]
     (TOP / "nbs/sidebar.yml").write_text(yaml.safe_dump(dict(website=dict(sidebar=dict(contents=contents))), sort_keys=False), encoding="utf-8")
 
 
@@ -98,7 +108,7 @@ def site():
 
 def plain_text(s):
     "Markdown written for Quarto, as MyST reads it; links to notebooks become links to their pages."
-    parts = re.split(r"(^```.*?^```|`[^`\n]+`(?!\]))", s, flags=re.M | re.S)      # code stays as it is
+    parts = re.split(r"(^```.*?^```|`[^`\n]+`)", s, flags=re.M | re.S)      # code stays as it is
     for i in range(0, len(parts), 2):
         t = parts[i]
         t = re.sub(r"^:::+\s*\{\.callout-(\w+).*?\}", r":::{\1}", t, flags=re.M)
@@ -215,7 +225,8 @@ def faults(folder):
 
 def contents(table):
     "The hidden tables of contents that make the sidebar."
-    return "\n\n".join("```{toctree}\n:hidden:\n:caption: " + s + "\n\n" + "\n".join(page(p) for p in ps) + "\n```" for s, ps in table.items())
+    table = {s: [page(p) for p in table.get(s, ())] + list(cards() if s == "Model cards" else ()) for s in SECTIONS}
+    return "\n\n".join("```{toctree}\n:hidden:\n:caption: " + s + "\n\n" + "\n".join(ps) + "\n```" for s, ps in table.items() if ps)
 
 
 def main():
@@ -243,8 +254,9 @@ def main():
             if c.cell_type == "markdown": c.source = linked(c.source, anchors, base)
         if p == index: nb.cells.append(new_markdown_cell(contents(table)))
         nbformat.write(nb, PROC / f"{page(p)}.ipynb")
+    for name, p in cards().items(): nbformat.write(new_notebook(cells=[new_markdown_cell(plain_text(p.read_text(encoding="utf-8")))]), PROC / f"{name}.ipynb")
     if not index.exists(): nbformat.write(new_notebook(cells=[new_markdown_cell("# lipsync\n\n" + contents(table))]), PROC / "index.ipynb")
-    print(f"docs: {len(paths)} notebooks processed in {time.time() - start:.0f} s", flush=True)
+    print(f"docs: {len(paths)} notebooks and {len(cards())} cards processed in {time.time() - start:.0f} s", flush=True)
 
     from sphinx.cmd.build import build_main
     status = build_main(["-q", "-W", "--keep-going", "--no-color", "-j", "2", "-c", str(TOP / "docs"), "-d", str(PROC / ".doctrees"), str(PROC), str(OUT)])

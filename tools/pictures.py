@@ -3,7 +3,7 @@
     python tools/pictures.py talker OUT            a drawn person: train (nbs/recipes/talker.yaml), let them say new things, compare with the film that it should have been
     python tools/pictures.py actor VIDEO SPEECH OUT [-n EPOCHS]   a real person: train on the first 15 s of VIDEO, let them say SPEECH
 
-What was done is not done again; figures go to lipsync/weights/figures_talker.json and figures_talker.jpg, which nbs/report_talker.ipynb shows.
+What was done is not done again; figures go to lipsync/weights/figures_talker.json and figures_talker.jpg, figures_actor.jpg, which nbs/report_talker.ipynb shows.
 """
 import argparse
 from datetime import date
@@ -31,6 +31,12 @@ def rows_of(*lines, height=128):
     "Pictures in rows, one row for each line."
     small = lambda p: np.asarray(Image.fromarray(p).resize((round(p.shape[1] * height / p.shape[0]), height)))
     return np.concatenate([np.concatenate([small(p) for p in line], 1) for line in lines])
+
+
+def head(picture, marks):
+    "The part of a picture with the face."
+    x, y, w = *marks.mean(0), np.ptp(marks[:, 0])
+    return np.asarray(Image.fromarray(picture).crop([round(float(v)) for v in (x - w, y - 1.2 * w, x + w, y + w)]).resize((160, 176)))
 
 
 def in_step(person, speeches, out):
@@ -77,9 +83,9 @@ def actor(args):
     before, after = judge.measure(clip), judge.measure(person.dub(np.asarray(speech), args.out / "dub.mp4"))
     keep("actor", plain(dict(tail=run.metrics, before=dict(offset_ms=before.offset_ms, confidence=before.confidence), after=dict(offset_ms=after.offset_ms, confidence=after.confidence), epochs=args.epochs, minutes=minutes(run.path))))
     made = list(person.frames(np.asarray(speech)))
-    at = range(4, len(made), max(1, len(made) // 11))
+    at = range(4, min(len(made), person.film.n), 14)
     film = list(person.film.pictures(range(max(at) + 1)))
-    Image.fromarray(rows_of([film[i] for i in at], [made[i] for i in at])).save(args.out / "sheet.png")
+    Image.fromarray(rows_of(*([head(s[i], person.film.marks[i]) for i in at] for s in (film, made)))).save(FIGURES.with_name("figures_actor.jpg"), quality=85)
 
 
 def main():

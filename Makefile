@@ -30,7 +30,7 @@ demo: venv ## trains the viseme model and makes a page that shows it at work: ma
 	@$(BIN)/python tools/demo.py $(DEMO) "$$SPEECH"
 
 test: venv ## the house's laws, every notebook, and the tests below tests/
-	$(BIN)/python -m pytest -q -n $(JOBS) tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --durations 12 tests
 
 docs: venv ## the documentation, in _docs/index.html; any warning or broken link fails
 	$(BIN)/python tools/build_docs.py

@@ -14,6 +14,7 @@ from .commands.dub import DUB_EXAMPLE, DUB_STORY, PERSON_EXAMPLE, PERSON_STORY, 
 from .commands.hub import MARK_STORY, PUSH_EXAMPLE, PUSH_STORY, mark, mark_options, push, push_options
 from .commands.models import EVALUATE_STORY, EXPORT_STORY, PLAYER_EXAMPLE, PLAYER_STORY, READ_EXAMPLE, READ_STORY, VOICE_EXAMPLE, VOICE_STORY, evaluate, evaluate_options, export, export_options, player, player_options, read, read_options, voice, voice_options
 from .commands.prepare import PREPARE_EXAMPLE, PREPARE_STORY, prepare, prepare_options
+from .commands.serve import SERVE_EXAMPLE, SERVE_STORY, serve, serve_options
 from .commands.sync import SYNC_EXAMPLE, SYNC_STORY, sync, sync_options
 from .commands.talkers import TALKERS_STORY, talkers, talkers_options
 from .commands.train import LM_STORY, TRAIN_STORY, lm, lm_options, train, train_options
@@ -53,6 +54,7 @@ COMMANDS = (
     Command("push", "a model or a data set to the Hugging Face hub", PUSH_STORY, PUSH_EXAMPLE, push_options, push),
     Command("mark", "does a video say that it is synthetic?", MARK_STORY, "lipsync mark out.mp4 --json", mark_options, mark),
     Command("talkers", "drawn people on disk, in real layouts", TALKERS_STORY, "lipsync talkers demo-grid --layout grid --people 8 --clips 10", talkers_options, talkers),
+    Command("serve", "a server: visemes and dubs over HTTP and WebSocket", SERVE_STORY, SERVE_EXAMPLE, serve_options, serve),
     Command("prepare", "videos made ready for training, resumable", PREPARE_STORY, PREPARE_EXAMPLE, prepare_options, prepare),
     Command("version", "the version", "Prints the version.", "lipsync version", lambda p: None, version))
 

@@ -5,7 +5,7 @@ from house import ROOT, read_all
 
 PAGES = [nb for nb in read_all() if re.match(r"index|(tutorial|howto|explain|train)_", nb.name)]
 WANTED = {"tutorial": {"start", "mouth_shapes", "own_corpus", "person", "read_lips", "voice", "new_recipe"},
-          "howto": {"librispeech_mfa", "chinese_lips", "cluster", "live", "engines", "resume", "hub"}, "explain": {"causal", "negatives", "cer"}}
+          "howto": {"librispeech_mfa", "chinese_lips", "cluster", "live", "engines", "resume", "hub", "serve"}, "explain": {"causal", "negatives", "cer"}}
 
 
 def commands():

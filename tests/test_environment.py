@@ -4,7 +4,7 @@ import pytest
 from house import ROOT, settings
 
 NEEDED = "torch torchaudio torchvision fastai.basics numpy scipy datasets av soundfile papermill safetensors huggingface_hub".split()
-EXTRAS = "mediapipe cv2 tensorboard onnx onnxruntime onnxscript pocketsphinx espeakng_loader transformers jiwer torchmetrics wandb".split()
+EXTRAS = "mediapipe cv2 tensorboard onnx onnxruntime onnxscript pocketsphinx espeakng_loader transformers jiwer torchmetrics wandb anywidget starlette uvicorn websockets".split()
 
 
 def python(code, *args):

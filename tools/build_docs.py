@@ -16,7 +16,7 @@ PROC, OUT = TOP / "_proc", TOP / "_docs"
 SECTIONS = {
     "Start here": r"tutorial_start", "Tutorials": r"tutorial_", "How-to": r"howto_", "Explanation": r"explain_", "Model cards": r"card_", "Train": r"train_",
     "Ground": r"0\d_", "Sound": r"1\d_", "Speech": r"2\d_speech", "Pictures": r"2\d_", "Corpora": r"3\d_", "Models": r"4\d_",
-    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark|report_",
+    "Losses and training": r"[56]\d_", "Metrics and recipes": r"7\d_", "Use": r"8\d_(?!commands)", "Apps": r"9\d_apps", "Commands": r"8\d_commands|9\d_", "Figures": r"benchmark|report_",
 }
 # pages that are read one after the other; all others stand in the order of their names
 ORDER = tuple(f"tutorial_{t}" for t in ("mouth_shapes", "own_corpus", "person", "read_lips", "voice", "new_recipe"))

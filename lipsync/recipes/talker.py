@@ -106,7 +106,8 @@ def _judge(path):
     from lipsync.recipes.syncnet import SyncnetConfig, sync_model
     run = Run(path)
     if run.config.get("recipe") != "syncnet": raise CheckpointError("is no SyncNet", path=path, found=f"recipe {run.config.get('recipe')!r}", wanted="a run folder of the recipe syncnet", todo="train one: papermill nbs/train_syncnet.ipynb")
-    return run.load(sync_model(from_dict(SyncnetConfig, run.config, where=str(run.path / "config.yaml")))).eval().requires_grad_(False)
+    with torch.random.fork_rng(devices=[]): net = sync_model(from_dict(SyncnetConfig, run.config, where=str(run.path / "config.yaml")))  # the chance of a training must not depend on what was loaded before
+    return run.load(net).eval().requires_grad_(False)
 
 def talker_loss(cfg: TalkerConfig, # the settings
                 dls: object = None, # not used

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
+from .audio.core import probe
 from .core import InputError
-from .timebase import VIDEO_FPS
+from .timebase import SR, VIDEO_FPS
 from .video.core import frames as read_frames, probe_video
 from .video.crop import RIM, feathered, hidden, inner, paste, square_places, warp
 from .video.mark import Mark
@@ -136,10 +137,11 @@ def dub_length(samples: int, # of the speech
 def save_dub(out: str | Path, # .mp4 .mov .mkv to write
              pictures: Iterable, # uint8 [H, W, 3], one by one
              fps: float, # pictures a second
-             sound: object, # the speech: a file, or samples [N]
-             sr: int | None = None, # samples a second, where `sound` does not know
+             speech: str | Path | np.ndarray, # a file with sound, or samples [N] at 16 kHz
              model: str = "", # what drew the mouths, for the mark; no person's name
              mark: bool = True, # say in the file that it is synthetic
             ) -> Path: # the same path
-    "Write a dub with its speech, whole or not at all, and in it that it is one."
-    return write_video(out, pictures, fps, sound, sr, mark=Mark(what="the mouth", model=model) if mark else None)
+    "Write a dub with its speech, whole or not at all, and in it that it is one. `InputError`: the file has no sound."
+    given = isinstance(speech, (str, Path))
+    if given and not probe(speech).sr: raise InputError("has no sound", path=speech, wanted="speech")
+    return write_video(out, pictures, fps, speech if given else np.asarray(speech, np.float32), None if given else SR, mark=Mark(what="the mouth", model=model) if mark else None)

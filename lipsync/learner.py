@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Recipe', 'groups', 'adamw', 'settings', 'learner', 'run_folder', 'files_of', 'set_aside', 'locked', 'Start', 'begin',
-           'train', 'fit', 'watchers', 'validation', 'score_run', 'plain', 'Run']
+           'train', 'fit', 'watchers', 'validation', 'score_run', 'plain', 'Run', 'frozen']
 
 # %% ../nbs/64_learner.ipynb #5e0dfebb
 import contextlib, os, re
@@ -26,8 +26,8 @@ from .callback.log import Curves, EpochLine, History, Parts, Progress, RunLog, S
 from .callback.schedule import EpochSeed, Schedule, course
 from .callback.state import ResumableLearner, load_weights
 from .callback.step import Accumulate, Clip, Guard, Precision
-from .config import RunConfig, fields, read_settings, replace, save_config
-from .core import CheckpointError, ConfigError, InputError, home, make_folder, pick_device, read_json, seed_all, stable_hash, stable_seed, write_json
+from .config import RunConfig, fields, from_dict, read_settings, replace, save_config
+from .core import CheckpointError, ConfigError, InputError, home, load_tensors, make_folder, pick_device, read_json, seed_all, stable_hash, stable_seed, write_json
 
 # %% ../nbs/64_learner.ipynb #0b22c0a4
 def _nothing(*args): return ()
@@ -317,3 +317,14 @@ class Run:
     def __repr__(self):
         rows, run = self.history, self.metrics.get("run", {})
         return f"Run({str(self.path)!r}): {len(rows)} epochs" + (f", best epoch {run['epoch']}: {run['monitor']} {run['score']:.4g}" if run.get("score") is not None else "")
+
+# %% ../nbs/64_learner.ipynb #5f0c2a12
+def frozen(path: str | Path, # a run folder
+           recipe: Recipe, # whose run it is
+          ) -> torch.nn.Module: # on the CPU, in eval mode, without gradients of its own
+    "The best network of a run, for use inside another recipe. `InputError`: no run folder; `CheckpointError`: a run of another recipe."
+    run = Run(path)
+    if (name := run.config.get("recipe")) != recipe.name: raise CheckpointError(f"is no run of the recipe {recipe.name}", path=path, found=f"recipe {name!r}", todo=f"train one: papermill nbs/train_{recipe.name}.ipynb")
+    with torch.random.fork_rng(devices=[]): model = recipe.model(from_dict(recipe.config, run.config, where=str(run.path / "config.yaml")), None)
+    load_weights(model, load_tensors(weights := run.path / "best.safetensors")[0], weights)
+    return model.eval().requires_grad_(False)

@@ -13,7 +13,6 @@ import numpy as np, torch
 from fastcore.basics import patch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from .audio.core import probe
 from .audio.features import look_ahead, open_source, read_features, window
 from .core import InputError
 from .corpus.prepare import Prepared
@@ -97,9 +96,7 @@ def dub(self: TalkerPredictor, # a person
         mark: bool = True, # say in the file that it is synthetic
        ) -> Path: # the same path
     "Write the person saying it, with the sound, whole or not at all; the file says that a network drew the mouth."
-    if isinstance(speech, (str, Path)) and not probe(speech).sr: raise InputError("has no sound", path=speech, wanted="speech")
-    sound = speech if isinstance(speech, (str, Path)) else np.asarray(speech, np.float32)
-    return save_dub(out, self.frames(speech, batch, start), self.film.fps, sound, None if isinstance(speech, (str, Path)) else SR, f"talker {getattr(self, 'name', '')}".strip(), mark)
+    return save_dub(out, self.frames(speech, batch, start), self.film.fps, speech, f"talker {getattr(self, 'name', '')}".strip(), mark)
 
 # %% ../nbs/80_talker.ipynb #65d51e36
 def _judge_one(name, pictures, truth, masks, marks, closing, silent, M, before):

@@ -5,7 +5,7 @@ import numpy as np, pytest, soundfile as sf, torch
 from lipsync.audio.core import read
 from lipsync.audio.features import (KINDS, LONG, SHORT, ROWS, AveEncoder, AveSource, HubertSource, MelSource, WenetSource, features, look_ahead, open_source, read_features, window)
 from lipsync.audio.mel import log_mel
-from lipsync.core import CheckpointError, InputError, MissingExtra
+from lipsync.core import CheckpointError, InputError, MissingExtra, bundled
 from lipsync.tensors import Waveform
 from lipsync.timebase import SR, n_video
 from lipsync.video.augment import Draw, VideoAugment, affine, crop, erase, flip, grain, time_mask, tone
@@ -287,8 +287,8 @@ def test_extras_exist():
     for k in KINDS.values(): assert k.needs.endswith(".") and 16 * k.dim == np.prod(k.grid)
 
 def test_ave_shipped_or_told(tmp_path):
-    try: assert open_source("ave").dim == 512                # the package ships one
-    except InputError as err: assert "train_syncnet" in str(err) and "weights" in str(err) and "model=PATH" in str(err)
+    assert open_source("ave").dim == 512 and open_source("ave").id == open_source("ave", bundled("sync")).id        # the tower of the SyncNet that ships
+    with pytest.raises(InputError, match="train_syncnet.*model=PATH"): open_source("ave", tmp_path)
     enc = random_encoder(width=4)
     enc.save(tmp_path / "ave.safetensors")
     a, b = open_source("ave", tmp_path), open_source("ave", str(tmp_path / "ave.safetensors"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import ipywidgets as W
 from fastcore.basics import patch
 from traitlets import Any, Float, HasTraits, Unicode
-from ..audio.core import probe, read
+from ..audio.core import read
 from ..core import InputError, LipsyncError, bundled
 from ..dub import dub_length, save_dub
 from ..gan.predictor import open_face
@@ -81,12 +81,11 @@ def _film(self: DubState):
     if self.model is None: raise InputError("there is no model yet", wanted="a run of the recipe talker or gan", todo="train one: nbs/train_talker.ipynb, or `lipsync person FILM NAME`")
     if self.speech is None: raise InputError("there is no speech yet", todo="upload one")
     if self.needs_face and self.face is None: raise InputError("there is no face yet", todo="upload a film or a photograph")
-    if not probe(self.speech).sr: raise InputError("has no sound", path=self.speech, wanted="speech")
     given = (open_face(self.face, self.model.cfg.size),) if self.needs_face else ()
     film, n = given[0] if given else self.model.film, len(read(self.speech))
     out, name = self.folder / f"dub{len(list(self.folder.glob('dub*.mp4')))}.mp4", type(self.model).__name__.removesuffix("Predictor").lower()
     def tell(share): self.done, self.said = share, f"{100 * share:.0f}% of {dub_length(n, SR, film.fps)} frames"
-    return save_dub(out, counted(self.model.frames(*given, self.speech), dub_length(n, SR, film.fps), tell), film.fps, self.speech, None, name)
+    return save_dub(out, counted(self.model.frames(*given, self.speech), dub_length(n, SR, film.fps), tell), film.fps, self.speech, name)
 
 # %% ../../nbs/91_apps.dub.ipynb #7bc1c9d7
 class DubView(W.VBox):

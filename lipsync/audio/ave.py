@@ -69,17 +69,26 @@ def save(self: AveEncoder,
     "Save the encoder, its sizes in the header."
     return save_tensors(path, {k: v.half() if half and v.is_floating_point() else v for k, v in self.state_dict().items()}, dict(kind="lipsync ave", config=json.dumps(self.config)))
 
+def _sizes(tensors, meta, path):
+    "(weights, sizes) of a file: an encoder's own, or a SyncNet's, whose tower of sound it is."
+    if meta.get("kind") == "lipsync ave":
+        try: return tensors, {k: int(v) for k, v in json.loads(meta["config"]).items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as err: raise CheckpointError("the encoder's sizes are not readable", path=path, found=meta.get("config")) from err
+    own = {k.removeprefix("sound."): v for k, v in tensors.items() if k.startswith("sound.")}
+    ends = [own.get(k) for k in ("net.0.0.weight", "net.8.weight")]
+    if any(v is None or v.ndim != 4 for v in ends): raise CheckpointError("is not an ave encoder", path=path, found=meta.get("kind", f"tensors such as {', '.join(sorted(tensors)[:3])}"), wanted="best.safetensors of a SyncNet, or a file made by AveEncoder.save")
+    return own, dict(width=len(ends[0]), dim=len(ends[1]))
+
 @patch(cls_method=True)
 def load(cls: AveEncoder,
-         path: str | Path, # a .safetensors made by `save`
+         path: str | Path, # a .safetensors made by `save`, or weights of a SyncNet
         ) -> AveEncoder: # in eval mode, on the CPU
     "Load an encoder; a `CheckpointError` says what does not fit."
-    tensors, meta = load_tensors(path)
-    if meta.get("kind") != "lipsync ave": raise CheckpointError("is not an ave encoder", path=path, found=meta.get("kind", f"tensors such as {', '.join(sorted(tensors)[:3])}"), wanted="a file made by AveEncoder.save")
-    try: enc = cls(**json.loads(meta["config"]))
-    except (KeyError, TypeError, ValueError, InputError) as err: raise CheckpointError("the encoder's sizes are not readable", path=path, found=meta.get("config")) from err
+    tensors, sizes = _sizes(*load_tensors(path), path)
+    try: enc = cls(**sizes)
+    except (TypeError, InputError) as err: raise CheckpointError("the encoder's sizes are not readable", path=path, found=sizes) from err
     want = enc.state_dict()
     wrong = [k for k in sorted({*want, *tensors}) if k not in want or k not in tensors or want[k].shape != tensors[k].shape]
-    if wrong: raise CheckpointError("does not fit the sizes in its header", path=path, found=", ".join(wrong[:4]))
+    if wrong: raise CheckpointError("does not fit its sizes", path=path, found=", ".join(wrong[:4]))
     enc.load_state_dict({k: v.to(want[k].dtype) for k, v in tensors.items()})
     return enc.eval()

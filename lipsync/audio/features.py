@@ -34,7 +34,7 @@ class Kind:
 HUBERT = "facebook/hubert-large-ls960-ft"
 KINDS = {k.name: k for k in (
     Kind("mel", MEL_PER_VIDEO * N_MELS, (MEL_PER_VIDEO, N_MELS), (20, 16, 16), 40., "Nothing."),
-    Kind("ave", 512, (512,), (32, 16, 16), 40., "The audio tower of a trained SyncNet: the one shipped with the package, or the path of another."),
+    Kind("ave", 512, (512,), (32, 16, 16), 40., "The audio tower of a trained SyncNet: the one that ships with the package, or the run of another."),
     Kind("hubert", 2048, (2, 1024), (32, 32, 32), None, f'pip install "lipsync[hub]" and a HuBERT: a local folder, or a name on the hub ({HUBERT}, 1.3 GB).'),
     Kind("wenet", 8192, (16, 512), (256, 16, 32), 362.5, 'pip install "lipsync[onnx]" and your own WeNet encoder as .onnx; or features that you have, as .npy.'))}
 def _kind(name):
@@ -335,13 +335,13 @@ class FileSource(Source):
     def _rows(self, x, left, n, level): raise InputError("features from a file cannot be made from live sound", path=self.path, todo="give an encoder (.onnx)")
 
 def _ave_file(model):
-    path = Path(model).expanduser() if model else bundled("ave")
-    if path.is_dir(): path = path / "ave.safetensors"
+    path = Path(model).expanduser() if model else bundled("sync")
+    if path.is_dir(): path = next((p for n in ("ave.safetensors", "best.safetensors") if (p := path / n).is_file()), path / "best.safetensors")
     if path.is_file(): return path
-    raise InputError("the ave features need a trained encoder", path=path, found="no such file", todo="train one (papermill nbs/train_syncnet.ipynb OUT.ipynb) and give its ave.safetensors as model=PATH; or use mel features, which need nothing")
+    raise InputError("the ave features need a trained encoder", path=path, found="no such file", todo="train a SyncNet (papermill nbs/train_syncnet.ipynb OUT.ipynb) and give its run folder as model=PATH; or use mel features, which need nothing")
 
 def open_source(kind: str, # mel, ave, hubert or wenet
-                model: str | Path = "", # ave: a .safetensors, or a folder with ave.safetensors ("": the shipped one); hubert: a folder or a name on the hub; wenet: an .onnx, or a .npy for this one sound; mel: nothing
+                model: str | Path = "", # ave: a run of the recipe syncnet, or a .safetensors ("": the SyncNet that ships); hubert: a folder or a name on the hub; wenet: an .onnx, or a .npy for this one sound; mel: nothing
                 device: str = "cpu", # for ave and hubert: cpu, cuda, auto
                ) -> Source: # `source(wav, n_frames)`, `.save`, `.stream`
     "Load what makes features. `MissingExtra`, `InputError` or `CheckpointError` say what is missing and what to do."

@@ -7,8 +7,7 @@ __all__ = ['PERSON_STORY', 'PERSON_EXAMPLE', 'DUB_STORY', 'DUB_EXAMPLE', 'person
            'dub_options', 'chosen', 'dub']
 
 # %% ../../nbs/89_commands.dub.ipynb #be15db6d
-import argparse, os
-from importlib.util import find_spec
+import argparse
 from pathlib import Path
 from .core import note, out, out_json
 from ..core import CheckpointError, InputError, bundled, home, safe_join
@@ -125,10 +124,8 @@ def _opened(args, given):
     if args.person:
         model = load(args.person, **dict(data=str(Path(args.film).absolute())) if args.film else {})
         if not hasattr(model, "film"): raise CheckpointError("is no talker", path=args.person, found=type(model).__name__, wanted="a run of `lipsync person` or of the recipe talker", todo="for a run of the recipe gan give --model")
-        if find_spec("onnx") and find_spec("onnxruntime"):        # two to three times as fast on a processor
-            import lipsync.graph
-            model.fast(min(2, os.cpu_count() or 1))
-        return model, model.film, {}
+        from lipsync.graph import quickest
+        return quickest(model), model.film, {}
     model = load(args.model)
     if not hasattr(model, "references"): raise CheckpointError("dubs no other faces", path=args.model, found=type(model).__name__, wanted="a run of the recipe gan", todo="for a run of the recipe talker give --person")
     from lipsync.gan.predictor import open_face

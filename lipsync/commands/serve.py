@@ -54,11 +54,13 @@ def people_of(named: list[str], # NAME=RUN
     "Load the people that can be dubbed."
     pairs = [p.partition("=")[::2] for p in named]
     if bad := [p for p, (name, run) in zip(named, pairs) if not name or not run]: raise UsageError(f"--person {bad[0]}: wanted NAME=RUN")
+    from lipsync.graph import quickest
     from lipsync.inference import load
     people = {}
     for name, run in pairs:
         people[name] = load(run)
         if not hasattr(people[name], "film"): raise CheckpointError("is no talker", path=run, found=type(people[name]).__name__, wanted="a run of `lipsync person` or of the recipe talker")
+        quickest(people[name])
     return people
 
 # %% ../../nbs/89_commands.serve.ipynb #d81dd07f

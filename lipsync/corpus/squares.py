@@ -35,6 +35,11 @@ def _rows(data, people, clips, seconds, seed, workers):
     rows = find_corpus(data)
     return rows, home("prepared", stable_hash("videos", str(Path(data).expanduser().absolute()) if Path(data).expanduser().exists() else data))
 
+def _as_told(c, row):
+    "A prepared row with what its source said of it; words and phones, too, where both begin at the same moment."
+    words = {} if row.start else dict(alignment=row.alignment, text=row.text)
+    return replace(c, split=row.split, speaker=row.speaker, extras={**row.extras, **c.extras}, **words)
+
 def squares(data: str = "embedded", # "embedded", videos, a hub name, or the output of `lipsync prepare`
             size: int = 96, # of the inner square, pixels
             kinds: tuple[str, ...] = (), # further features: ave, hubert, wenet
@@ -52,7 +57,7 @@ def squares(data: str = "embedded", # "embedded", videos, a hub name, or the out
     rows, out = _rows(data, people, clips, seconds, seed, workers)
     report = prepare(rows, out, ("frames", "audio", *needs), workers=workers)
     told = {c.id: c for c in rows}
-    keep = [replace(c, split=told[c.id].split, speaker=told[c.id].speaker, extras={**told[c.id].extras, **c.extras}) for c in prepared_corpus(out, needs) if c.id in told] if report.clips else []
+    keep = [_as_told(c, told[c.id]) for c in prepared_corpus(out, needs) if c.id in told] if report.clips else []
     skipped = [*rows.skipped, *((who or str(video), why) for video, who, _, why in report.failures)]
     if not keep: raise InputError("nothing could be prepared", path=data, found=f"{len(skipped)} failures, the first: {': '.join(map(str, skipped[0]))}" if skipped else "no video", wanted="videos of faces with sound")
     return with_splits(Corpus(keep, skipped, rows.source, rows.notes), valid, test, seed)
@@ -134,9 +139,10 @@ class TalkerItem:
                  rng: np.random.Generator | None = None, # None: no chance
                  u: float = 0., # not used
                 ):
-        folder, start = clip.extras["prepared"], clip.extras["at"]
+        folder, start, (a, b) = clip.extras["prepared"], clip.extras["at"], clip.extras["film"]
+        if rng is not None: start = int(np.clip(start + rng.integers(-(self.frames // 2), self.frames // 2 + 1), a, b - self.frames))
         x, mel, lips = open_squares(folder, self.size)
-        at, (a, b) = np.arange(start, start + self.frames), clip.extras["film"]
+        at = np.arange(start, start + self.frames)
         light = lambda v: torch.from_numpy(np.ascontiguousarray(np.moveaxis(v, -1, -3))).float() / 255
         true, sound = light(x[at]), window(_features(folder, self.kind), at, *self.context)
         weight = torch.from_numpy(mouth_weights(lips[at], self.size, self.gain))[:, None]

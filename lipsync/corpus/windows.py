@@ -14,7 +14,6 @@ from ..core import InputError
 from .core import Clip, Corpus
 from .prepare import Prepared
 from .squares import crop_step, open_squares, squares, with_face
-from .talkers import talkers
 from ..losses.image import mouth_weights
 from ..timebase import MEL_PER_VIDEO, VIDEO_FPS
 from ..track import frame_labels, viseme_cues
@@ -35,9 +34,6 @@ def people_of(data: str = "embedded", # "embedded", a tree of videos by person, 
              ) -> Corpus: # prepared rows, split by person
     "Prepared rows of many people. `InputError`: somebody is in two splits."
     found = squares(data, size, (), people, clips, seconds, seed, workers, valid, test)
-    if data == "embedded":
-        told = {c.id: c for c in talkers(people, clips, seconds, 128, seed=seed, workers=max(1, workers))}
-        found = found.map(lambda c: replace(c, alignment=told[c.id].alignment, text=told[c.id].text))
     if both := found.leaks(): raise InputError("somebody is in two splits", path=data, found="; ".join(p.what for p in both[:3]), wanted="each person in one split", todo="name the folders by person, or leave the splits to lipsync")
     return found
 

@@ -18,7 +18,7 @@ from ..corpus.squares import crop_step
 from ..corpus.talkers import shot_of
 from ..intervals import Alignment
 from ..losses.image import Gradients, mouth_weights
-from ..metrics.core import bootstrap
+from ..metrics.core import interval
 from ..metrics.image import frechet, landmark_distance, mouth_agreement, ms_ssim, psnr, ssim
 from ..models.dubbing import Dubbing
 from ..models.generator import Generator
@@ -122,8 +122,7 @@ FIGURES = dict(psnr=("PSNR, painted part, dB", ".1f"), psnr_mouth=("PSNR at the 
 def _interval(values, f=lambda v: v):
     "A figure of mean values with its interval over people; None where nothing is known."
     v = np.array([x for x in values if x == x], float)
-    if not len(v): return dict(value=None, low=None, high=None)
-    return dict(zip(("value", "low", "high"), bootstrap(np.c_[v, np.ones(len(v))], lambda s: f(s[..., 0] / s[..., 1]))))
+    return interval(np.c_[v, np.ones(len(v))], lambda s: f(s[..., 0] / s[..., 1]))
 
 def new_speech(net: Generator, # trained
                rows: Corpus, # prepared, drawn people whom it has not seen

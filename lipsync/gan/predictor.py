@@ -131,7 +131,5 @@ def dub(self: GanPredictor,
         mark: bool = True, # say in the file that it is synthetic
        ) -> Path: # the same path
     "Write the face saying it, with the sound, whole or not at all; the file says that a network drew the mouth."
-    if isinstance(speech, (str, Path)) and not probe(speech).sr: raise InputError("has no sound", path=speech, wanted="speech")
     face = open_face(face, self.cfg.size, choose) if isinstance(face, (str, Path)) else face
-    sound = speech if isinstance(speech, (str, Path)) else np.asarray(speech, np.float32)
-    return save_dub(out, self.frames(face, speech, batch, start), face.fps, sound, None if isinstance(speech, (str, Path)) else SR, f"gan {getattr(self, 'name', '')}".strip(), mark)
+    return save_dub(out, self.frames(face, speech, batch, start), face.fps, speech, f"gan {getattr(self, 'name', '')}".strip(), mark)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np, torch
 from fastai.learner import Metric
 from ..core import InputError
-from .core import bootstrap
+from .core import interval
 
 # %% ../../nbs/74_metrics.text.ipynb #01cc2c27
 def edits(true: Sequence, # what was said: characters of a text, or a list of words
@@ -54,10 +54,6 @@ def error_rate(true: Sequence, # of texts, or of lists of words
     return float(rate(np.sum([counts(a, b) for a, b in zip(true, pred)], axis=0, dtype=np.float64))) if len(true) else float("nan")
 
 # %% ../../nbs/74_metrics.text.ipynb #7703881a
-def _figure(stats, of=rate):
-    stats = np.asarray(stats, np.float64)
-    return dict(zip(("value", "low", "high"), (round(v, 5) if np.isfinite(v) else None for v in bootstrap(stats, of))))
-
 def _rows(names, stats):
     out = {}
     for k in dict.fromkeys(names):
@@ -76,11 +72,11 @@ def text_scores(true: Sequence[str], # what was said
     stats = np.array([counts(t, p) for t, p in zip(true, pred)], np.float64)
     total = stats.sum(0)
     kinds = dict(zip(("substituted", "left_out", "inserted"), (round(float(v / max(total[3], 1)), 5) for v in total)))
-    out = dict(utterances=len(true), characters=int(total[3]), cer=_figure(stats), kinds=kinds, exact=_figure([(t == p, 1) for t, p in zip(true, pred)], lambda s: s[..., 0] / s[..., 1]))
-    if words: out["wer"] = _figure([counts(t.split(), p.split()) for t, p in zip(true, pred)])
+    out = dict(utterances=len(true), characters=int(total[3]), cer=interval(stats, rate, 5), kinds=kinds, exact=interval([(t == p, 1) for t, p in zip(true, pred)], lambda s: s[..., 0] / s[..., 1], 5))
+    if words: out["wer"] = interval([counts(t.split(), p.split()) for t, p in zip(true, pred)], rate, 5)
     if speakers is not None and len(set(speakers)) > 1:
         by = np.stack([stats[[s == k for s in speakers]].sum(0) for k in dict.fromkeys(speakers)])
-        out |= dict(speakers=len(by), cer_over_speakers=_figure(by), by_speaker=_rows(list(speakers), stats))
+        out |= dict(speakers=len(by), cer_over_speakers=interval(by, rate, 5), by_speaker=_rows(list(speakers), stats))
     length = [f"{len(t) // step * step}-{len(t) // step * step + step - 1}" for t in true]
     order = np.argsort([len(t) for t in true], kind="stable")
     out["by_length"] = _rows([length[i] for i in order], stats[order])

@@ -7,11 +7,12 @@ __all__ = ['PARTS', 'on_sphere', 'style_errors', 'mean_voice', 'mel_statistics',
            'StyleGain', 'eer', 'verification', 'likeness', 'confused', 'plot_likeness']
 
 # %% ../../nbs/72_metrics.voice.ipynb #205cfe69
+from functools import partial
 import numpy as np, torch
 import torch.nn.functional as F
 from fastai.learner import Metric
 from ..core import InputError
-from .core import bootstrap
+from .core import interval
 
 # %% ../../nbs/72_metrics.voice.ipynb #73f47c44
 PARTS = ("style_ttl", "style_dp")  # the two tables, in the order of a network's answer
@@ -56,8 +57,6 @@ def nearest_voice(stats: np.ndarray, # mel statistics of the utterances to answe
     return ((stats[:, None] - known[None]) / scale).__pow__(2).sum(-1).argmin(1)
 
 # %% ../../nbs/72_metrics.voice.ipynb #835b7255
-def _figure(stats, f): return dict(zip(("value", "low", "high"), (None if not np.isfinite(v) else round(v, 6) for v in bootstrap(stats, f))))
-
 def style_scores(pred: tuple, # answers (ttl [U, 50, 256], dp [U, 8, 16])
                  true: tuple, # truth, likewise
                  voices: list, # name of each utterance's voice, [U]
@@ -71,13 +70,13 @@ def style_scores(pred: tuple, # answers (ttl [U, 50, 256], dp [U, 8, 16])
     group = lambda e: np.stack([e[[v == name for v in voices]].mean(0) for name in names])     # a voice counts once, however much it says
     errors = {"": style_errors(pred, true), "mean_voice_": style_errors(tuple(np.repeat(np.asarray(m)[None], n, 0) for m in mean), true)}
     if nearest is not None: errors["nearest_voice_"] = style_errors(nearest, true)
-    errors, out = {k: group(e) for k, e in errors.items()}, dict(utterances=n, voices=len(names))
+    errors, out, figure = {k: group(e) for k, e in errors.items()}, dict(utterances=n, voices=len(names)), partial(interval, digits=6)
     for k, part in enumerate(PARTS):
         row = {}
         for who, e in errors.items():
-            row[f"{who}cosine"] = _figure(np.stack([e[:, k, 0], np.ones(len(names))], 1), lambda s: 1 - s[..., 0] / s[..., 1])
-            row[f"{who}mse"] = _figure(np.stack([e[:, k, 1], np.ones(len(names))], 1), lambda s: s[..., 0] / s[..., 1])
-            if who: row[f"gain_over_{who[:-1]}"] = _figure(np.stack([errors[""][:, k, 0], e[:, k, 0]], 1), lambda s: 1 - s[..., 0] / np.where(s[..., 1], s[..., 1], np.nan))
+            row[f"{who}cosine"] = figure(np.stack([e[:, k, 0], np.ones(len(names))], 1), lambda s: 1 - s[..., 0] / s[..., 1])
+            row[f"{who}mse"] = figure(np.stack([e[:, k, 1], np.ones(len(names))], 1), lambda s: s[..., 0] / s[..., 1])
+            if who: row[f"gain_over_{who[:-1]}"] = figure(np.stack([errors[""][:, k, 0], e[:, k, 0]], 1), lambda s: 1 - s[..., 0] / np.where(s[..., 1], s[..., 1], np.nan))
         out[part] = row
     return out
 

@@ -4,22 +4,21 @@
 
 # %% auto #0
 __all__ = ['RECIPE', 'SyncnetConfig', 'sync_corpus', 'sync_dls', 'sync_model', 'sync_loss', 'shifted', 'sync_scores',
-           'sync_evaluate', 'sync_table', 'sync_samples', 'save_ave']
+           'sync_evaluate', 'sync_table', 'sync_samples', 'judge']
 
 # %% ../../nbs/75_recipes.syncnet.ipynb #623d8ab8
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
-from ..audio.features import AveEncoder
 from ..config import RunConfig, setting
-from ..core import InputError, pick_device, stable_seed
+from ..core import InputError, bundled, pick_device, stable_seed
 from ..corpus.core import Corpus
 from ..corpus.loaders import Clips, dataloaders, mel_scale
 from ..corpus.squares import SyncItem, alike, long_enough, open_squares, squares, with_face
-from ..learner import Recipe
+from ..learner import Recipe, frozen
 from ..losses.core import WeightedLoss
-from ..metrics.core import bootstrap
+from ..metrics.core import interval
 from ..models.syncnet import SyncNet, contrast
 from ..timebase import MEL_PER_VIDEO, VIDEO_FPS
 
@@ -109,7 +108,7 @@ def sync_scores(model: SyncNet, # trained
         sync = model.measure(*(v.to(device) for v in got))
         rows.append((sync.frames == shift, abs(sync.frames - shift) <= 1, abs(sync.offset - MEL_PER_VIDEO * shift), 1.)); sure.append(sync.confidence)
     if not rows: raise InputError("no clip is long enough to be judged", found=f"{short} shorter ones", wanted=f"{cfg.window + cfg.reach / VIDEO_FPS:g} s or more", todo="longer clips, or a smaller window or reach")
-    share = lambda j, unit=1.: dict(zip(("value", "low", "high"), bootstrap(np.array(rows, float), lambda s: unit * s[..., j] / s[..., 3])))
+    share = lambda j, unit=1.: interval(np.array(rows, float), lambda s: unit * s[..., j] / s[..., 3])
     return dict(clips=len(rows), too_short=short, window=cfg.window, exact=share(0), within_one=share(1), off_ms=share(2, 10.), confidence=float(np.mean(sure)), chance=1 / 31)
 
 # %% ../../nbs/75_recipes.syncnet.ipynb #738b00a2
@@ -149,11 +148,10 @@ def sync_samples(learn: object, # a Learner
     fig.savefig(Path(folder) / f"epoch_{learn.epoch}.png", dpi=70)
     plt.close(fig)
 
-def save_ave(model: SyncNet, # trained
-             path: str | Path, # a .safetensors file
-            ) -> Path: # the same
-    "The audio tower alone, for `lipsync.audio.features`: kind `ave`."
-    encoder: AveEncoder = model.sound
-    return encoder.save(path, half=True)
-
 RECIPE = Recipe(name="syncnet", config=SyncnetConfig, corpus=sync_corpus, dls=sync_dls, model=sync_model, loss=sync_loss, evaluate=sync_evaluate, samples=sync_samples)
+
+@lru_cache(2)
+def judge(path: str = "", # a run of this recipe; empty: the one that ships
+         ) -> SyncNet: # frozen
+    "The judge of lips and sound, for the losses and figures of other recipes. `CheckpointError`: a run of another recipe."
+    return frozen(path or bundled("sync"), RECIPE)

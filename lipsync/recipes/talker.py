@@ -12,19 +12,19 @@ from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
 from ..audio.features import KINDS, LONG, SHORT
-from ..config import RunConfig, from_dict, setting
-from ..core import CheckpointError, InputError, home, pick_device, stable_hash
+from ..config import RunConfig, setting
+from ..core import InputError, home, pick_device, stable_hash
 from ..corpus.core import Corpus
 from ..corpus.drawn import DrawnPerson
 from ..corpus.loaders import Clips, dataloaders
 from ..corpus.prepare import Prepared
 from ..corpus.squares import TalkerItem, alike, five, squares
-from ..learner import Recipe, Run
+from ..learner import Recipe
 from ..losses.core import WeightedLoss
 from ..losses.image import Gradients, Lips, Perceptual, pixels, steadiness, vgg19
-from ..metrics.core import bootstrap
-from ..metrics.image import psnr, ssim
+from ..metrics.image import quality, quality_table, ssim
 from ..models.talker import Talker
+from .syncnet import judge
 from ..video.crop import hidden
 
 # %% ../../nbs/76_recipes.talker.ipynb #f223547a
@@ -100,21 +100,12 @@ def talker_model(cfg: TalkerConfig, # the settings
         net.sound.affine.set(rows.mean(0), np.maximum(rows.std(0), rows.std() * .05 + 1e-4))
     return net
 
-@lru_cache(2)
-def _judge(path):
-    "A trained SyncNet, frozen."
-    from lipsync.recipes.syncnet import SyncnetConfig, sync_model
-    run = Run(path)
-    if run.config.get("recipe") != "syncnet": raise CheckpointError("is no SyncNet", path=path, found=f"recipe {run.config.get('recipe')!r}", wanted="a run folder of the recipe syncnet", todo="train one: papermill nbs/train_syncnet.ipynb")
-    with torch.random.fork_rng(devices=[]): net = sync_model(from_dict(SyncnetConfig, run.config, where=str(run.path / "config.yaml")))  # the chance of a training must not depend on what was loaded before
-    return run.load(net).eval().requires_grad_(False)
-
 def talker_loss(cfg: TalkerConfig, # the settings
                 dls: object = None, # not used
                ) -> WeightedLoss: # pixels, features, sync (with a judge), steadiness
     "The sum that is minimised."
     terms = {"pixels": (cfg.w_pixels, pixels), "features": (cfg.w_features, Perceptual(vgg19(cfg.vgg) if cfg.vgg else Gradients())), "steadiness": (cfg.w_steady, steadiness)}
-    if cfg.syncnet: terms["sync"] = (cfg.w_sync, Lips(_judge(cfg.syncnet)))
+    if cfg.syncnet: terms["sync"] = (cfg.w_sync, Lips(judge(cfg.syncnet)))
     return WeightedLoss(terms)
 
 # %% ../../nbs/76_recipes.talker.ipynb #40abd346
@@ -125,21 +116,16 @@ def tail_scores(model: Talker, # trained
     "Figures on the film's end, its own speech."
     corpus, item, device = talker_corpus(cfg), _item(cfg), next(model.parameters()).device
     mean = np.mean([item(c)[3].numpy().mean(0) for c in corpus.split("train").rows[::10]], 0)
-    mask, rows = hidden(cfg.size), []
+    mask, rows = hidden(cfg.size), {}
     model.eval()
     for clip in corpus.split("valid"):
         ref, masked, sound, true, *_ = item(clip)
         got = model(*(v[None].to(device) for v in (ref, masked, sound)))[0].cpu()
         hwc = lambda v: np.moveaxis(np.asarray(v), -3, -1)
         for name, answer in (("talker", got), ("copied", ref.expand_as(true)), ("mean", torch.as_tensor(mean).expand_as(true))):
-            rows.append((name, ((hwc(true) - hwc(answer))[:, mask]**2).mean(), ssim(hwc(true), np.clip(hwc(answer), 0, 1), mask)))
+            rows.setdefault(name, []).append((((hwc(true) - hwc(answer))[:, mask]**2).mean(), ssim(hwc(true), np.clip(hwc(answer), 0, 1), mask), 1.))
     if not rows: raise InputError("the film has no end to be judged on", found=f"{cfg.tail:.0%} of it", todo="set tail above 0")
-    out = {}
-    for name in ("talker", "copied", "mean"):
-        mine = np.array([r[1:] for r in rows if r[0] == name])
-        figure = lambda j, f: dict(zip(("value", "low", "high"), bootstrap(np.c_[mine[:, j], np.ones(len(mine))], lambda s: f(s[..., 0] / s[..., 1]))))
-        out[name] = dict(psnr=figure(0, lambda e: -10 * np.log10(np.maximum(e, 1e-12))), ssim=figure(1, lambda v: v))
-    return dict(pieces=len(rows) // 3, **out)
+    return dict(pieces=len(rows["talker"]), **{name: quality(np.array(v)) for name, v in rows.items()})
 
 def talker_evaluate(learn: object, # a Learner with the trained model
                     cfg: TalkerConfig, # the settings
@@ -151,8 +137,7 @@ def talker_evaluate(learn: object, # a Learner with the trained model
 def tail_table(scores: dict, # from `tail_scores`
               ) -> str: # a Markdown table
     "The figures as a Markdown table."
-    row = lambda name, d: f"| {name} | {d['psnr']['value']:.1f} dB [{d['psnr']['low']:.1f}, {d['psnr']['high']:.1f}] | {d['ssim']['value']:.3f} [{d['ssim']['low']:.3f}, {d['ssim']['high']:.3f}] |"
-    return f"| {scores['pieces']} held-out pieces, hidden part | PSNR [95% interval] | SSIM |\n|---|---|---|\n" + "\n".join(row(*v) for v in (("talker", scores["talker"]), ("copied reference", scores["copied"]), ("mean face", scores["mean"])))
+    return quality_table(f"{scores['pieces']} held-out pieces, hidden part", {"talker": scores["talker"], "copied reference": scores["copied"], "mean face": scores["mean"]})
 
 @torch.no_grad()
 def talker_samples(learn: object, # a Learner

@@ -24,7 +24,7 @@ from ..corpus.voices import VoiceItem, disguise, label_true, sound_of, style_of,
 from ..learner import Recipe
 from ..losses.core import WeightedLoss
 from ..losses.voice import style_embedding, voice_loss_of
-from ..metrics.core import bootstrap
+from ..metrics.core import interval
 from ..metrics.voice import StyleGain, confused, likeness, mean_voice, mel_statistics, nearest_voice, on_sphere, style_scores, verification
 from ..models.voice import VoiceNet
 from ..timebase import HOP, MEL_FPS, SR
@@ -164,7 +164,7 @@ def read_back(pred: tuple, # answers (ttl [U, 50, 256], dp [U, 8, 16])
     said = read_style(*(on_sphere(np.tensordot(each, p.astype(float), 1)) for p in pred))
     true = np.array([c.extras["params"] for c in voices.values()])
     a, b, out = plain_params(said), plain_params(true), dict(voices=len(voices))
-    figure = lambda e: dict(zip(("value", "low", "high"), (round(v, 4) for v in bootstrap(np.stack([e, np.ones(len(e))], 1), lambda s: s[..., 0] / s[..., 1]))))
+    figure = lambda e: interval(np.stack([e, np.ones(len(e))], 1), lambda s: s[..., 0] / s[..., 1], 4)
     r = lambda x, y: round(float(np.corrcoef(x, y)[0, 1]), 3) if len(x) > 2 and np.std(x) and np.std(y) else None
     semitones, percent = 12 * np.abs(np.log2(a["pitch_hz"] / b["pitch_hz"])), 100 * np.abs(a["rate_wpm"] / b["rate_wpm"] - 1)
     out |= dict(pitch=dict(error_semitones=figure(semitones), r=r(said[:, 0], true[:, 0])), rate=dict(error_percent=figure(percent), r=r(said[:, 2], true[:, 2])),

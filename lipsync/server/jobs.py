@@ -134,4 +134,4 @@ def dub_work(person: object, # a TalkerPredictor
     "Draw and write a dub, counting."
     from lipsync.dub import save_dub
     speech = job.folder / "speech.wav"
-    return save_dub(job.folder / "out.mp4", job.count(person.frames(speech, batch)), person.film.fps, speech, None, "talker", True)
+    return save_dub(job.folder / "out.mp4", job.count(person.frames(speech, batch)), person.film.fps, speech, "talker")

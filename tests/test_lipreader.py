@@ -320,6 +320,32 @@ def test_chinese_lips_as_it_lies_on_disk(tmp_path):
     assert video.shape[0] == 1 and lengths.tolist() == [round(corpus.split("train")[0].seconds * 25)] and target[0, -1] == EOS
 
 
+def test_prepared_videos_and_a_set_of_the_hub(tmp_path):
+    "Whole pictures of people: prepared before, or as a data set with a video column; the mouths come out the same."
+    import datasets
+    from lipsync.corpus.mouths import mouth_of
+    from lipsync.corpus.prepare import prepare
+    from lipsync.corpus.source import find_corpus
+    from lipsync.corpus.talkers import write_talkers
+    from lipsync.recipes.lipreader import RECIPE, LipreaderConfig
+    write_talkers(tmp_path / "tree", "tree", people=3, clips=1, seconds=1., size=160)   # 128 pixels and less would pass for crops
+    rows = find_corpus(tmp_path / "tree")
+    prepare(rows, tmp_path / "out", ("frames", "mouth_96"))
+    (tmp_path / "set").mkdir()
+    ds = datasets.Dataset.from_dict({"video": [{"bytes": c.video.read_bytes(), "path": "x.mp4"} for c in rows], "transcript": [c.text for c in rows], "speaker": [c.speaker for c in rows]})
+    ds.cast_column("video", datasets.Video(decode=False)).to_parquet(str(tmp_path / "set" / "train-00000-of-00001.parquet"))
+    seen = {}
+    for name in ("out", "set"):
+        corpus = RECIPE.corpus(cfg := LipreaderConfig(**{**TINY, "data": str(tmp_path / name), "bs": 1, "augment": "none"}))
+        assert sorted(corpus.splits) == ["test", "train", "valid"] and not corpus.skipped and {c.text for c in corpus} == {c.text for c in rows}
+        seen[name] = {c.text: np.array(mouth_of(c)) for c in corpus}
+        video, _, lengths, target = next(iter(RECIPE.dls(cfg).train))
+        assert video.shape[1:] == (lengths[0], 96, 96) and target[0, -1] == EOS
+    for text, mouth in seen["out"].items(): assert mouth.shape == seen["set"][text].shape and np.abs(mouth.astype(int) - seen["set"][text]).mean() < 3
+    prepare(rows, tmp_path / "less", ("frames", "mel"))
+    with pytest.raises(InputError, match="not one clip.*3 that cannot.*has no mouth_96"): RECIPE.dls(LipreaderConfig(**{**TINY, "data": str(tmp_path / "less")}))
+
+
 def test_grid_clips_of_real_people(reader, shared):
     "The tracker finds their mouths; a network of drawn faces does not read them, and says something all the same."
     from lipsync.reader import mouths

@@ -13,10 +13,9 @@ import numpy as np, torch
 from ..audio.features import LONG, window
 from ..core import InputError, home, stable_hash
 from .core import Clip, Corpus
-from .prepare import Prepared, prepare, prepared_corpus
+from .prepare import Prepared, is_prepared, prepare, prepared_corpus
 from .source import find_corpus, with_splits
 from .talkers import talkers
-from ..jobs import LEDGER
 from ..losses.image import mouth_weights
 from ..timebase import MEL_PER_VIDEO, VIDEO_FPS
 from ..video.crop import RIM, hidden, inner, moved
@@ -52,8 +51,8 @@ def squares(data: str = "embedded", # "embedded", videos, a hub name, or the out
             test: float = .125, # share of people for the test
            ) -> Corpus: # rows with extras["prepared"], split by person
     "Prepared rows of whatever `data` names; prepared now, where they are not."
-    needs, root = (crop_step(size), "mel", "landmarks", *kinds), Path(data).expanduser()
-    if data != "embedded" and root.is_dir() and next(root.rglob(LEDGER), None): return with_splits(prepared_corpus(root, needs), valid, test, seed)
+    needs = crop_step(size), "mel", "landmarks", *kinds
+    if data != "embedded" and is_prepared(data): return with_splits(prepared_corpus(data, needs), valid, test, seed)
     rows, out = _rows(data, people, clips, seconds, seed, workers)
     report = prepare(rows, out, ("frames", "audio", *needs), workers=workers)
     told = {c.id: c for c in rows}

@@ -22,7 +22,8 @@ from ..core import CheckpointError, ConfigError, InputError, pick_device
 from ..corpus.core import Clip, Corpus
 from ..corpus.loaders import dataloaders
 from ..corpus.mouths import GREY, Buckets, MouthAugment, MouthItem, drawn_mouths, mouth_batch, mouth_of
-from ..corpus.source import open_corpus
+from ..corpus.prepare import Prepared, is_prepared, prepared_corpus
+from ..corpus.source import open_corpus, with_splits
 from ..decode import Beam, NGram, Tokenizer, is_han, load_tokens, save_tokens, spelling
 from ..learner import Recipe
 from ..losses.core import WeightedLoss
@@ -93,12 +94,17 @@ def lipreader_corpus(cfg: LipreaderConfig, # the settings
 @lru_cache(4)
 def _corpus(data, lang, people, clips, kind, valid, test, longest, slots, seed, workers):
     if data == "embedded": rows = drawn_mouths(people, clips, lang, kind, seed=seed, valid=valid, test=test, workers=workers)
+    elif is_prepared(data): rows = with_splits(prepared_corpus(data, ("mouth_96",)).map(_mouths_of), valid, test, seed)
     else: rows = open_corpus(data, valid=valid, test=test, seed=seed, align=False)
     rows = rows.filter(lambda c: c.video is not None or "crops" in c.extras, reason="has no video")
     if len(rows) and all(is_han(c.lang) != is_han(lang) for c in rows): raise ConfigError("the corpus is in another language", found=rows[0].lang, wanted=lang, todo=f"give lang={rows[0].lang}")
     rows = rows.filter(lambda c: bool(spelling(c.text, lang)), reason="has no text")
     rows = rows.filter(lambda c: c.seconds <= longest or c.split == "test", reason=f"is longer than {longest:g} s")
-    return rows.filter(lambda c: c.split != "train" or places_for(spelling(c.text, lang)) <= int(c.seconds * VIDEO_FPS) * slots, reason="has more characters than CTC has places for")
+    rows = rows.filter(lambda c: c.split != "train" or places_for(spelling(c.text, lang)) <= int(c.seconds * VIDEO_FPS) * slots, reason="has more characters than CTC has places for")
+    if not len(rows): raise InputError("not one clip can be learnt from", path=data, found=f"{len(rows.skipped)} that cannot" + f", the first: {': '.join(map(str, rows.skipped[0]))}" * bool(rows.skipped), wanted="videos with text")
+    return rows
+
+def _mouths_of(clip): return replace(clip, extras={**clip.extras, "crops": str(Prepared(clip.extras["prepared"]).path("mouth_96"))})
 
 def places_for(text: str, # in its spelling
               ) -> int: # places

@@ -34,7 +34,7 @@ from ..video.types import PARTS, Landmarks
 FEATURES, CROPS = ("mel", "ave", "hubert", "wenet"), ("mouth", "lower", "face")
 STEPS = ("frames", "landmarks", "audio", "mel", "alignment", "mouth_96")   # what is made when nothing else is said
 SKIPS = ("frames", "landmarks", "audio", "alignment")
-MADE = {"frames": 1, "landmarks": 1, "audio": 1, "mel": 1, "alignment": 1, "crop": 1, "feature": 1}   # versions: another number, and the step is done again
+MADE = {"frames": 1, "landmarks": 1, "audio": 1, "mel": 1, "alignment": 1, "crop": 2, "feature": 1}   # versions: another number, and the step is done again
 
 def crop_size(step: str, # name of a step
              ) -> int: # pixels; 0 where it is no crop
@@ -149,8 +149,8 @@ def _cut(view, M, step, around):
     x0, y0, x1, y1 = map(int, around)
     if x0 < vx or y0 < vy or x1 > vx + part.shape[1] or y1 > vy + part.shape[0]: return None
     M = np.concatenate([M[:, :2], (M[:, :2] @ [x0, y0] + M[:, 2])[:, None]], 1)
-    out = warp(np.ascontiguousarray(part[y0 - vy:y1 - vy, x0 - vx:x1 - vx]), M, size)
-    return need("cv2", "face").cvtColor(out, 7) if grey else out   # 7: COLOR_RGB2GRAY
+    part = part[y0 - vy:y1 - vy, x0 - vx:x1 - vx]
+    return warp(need("cv2", "face").cvtColor(part, 7) if grey else np.ascontiguousarray(part), M, size)   # 7: COLOR_RGB2GRAY; a third of the colours' work
 
 # %% ../../nbs/35_corpus.steps.ipynb #07943f7c
 _TURN = threading.Lock()   # two clips in one process take turns: warnings, and the place where MediaPipe complains, belong to the process

@@ -51,14 +51,15 @@ class FaceTrack:
     def __repr__(self): return f"FaceTrack {self.id}: {len(self.at)} of {self.T} frames, confidence {self.conf.mean() if len(self.conf) else 0:.2f}" + f", {len(self.gaps)} gaps" * bool(self.gaps)
 
 def _sketch(rgb, box):
-    "Colours of a face on a 4 x 4 grid, float [4, 4, 3]: means of small squares, as differences of running sums."
+    "Colours of a face on a 4 x 4 grid, float [4, 4, 3]: means of small squares, of large ones every few rows, as differences of running sums."
     size, r = rgb.shape[1::-1], max(1, int((box[2] - box[0]) / 16))
+    step = max(1, r // 8)
     middle = np.linspace(box[:2], box[2:], 9)[1::2].clip(0, np.subtract(size, 1)).astype(int)
     (x0, y0), (x1, y1) = np.maximum(middle - r, 0).T, np.minimum(middle + r + 1, size).T
     left, part = x0[0], rgb[:, x0[0]:x1[-1]]
     run = np.zeros((4, part.shape[1] + 1, 3), np.int64)
-    for k, (a, b) in enumerate(zip(y0, y1)): np.add.reduce(part[a:b].reshape(b - a, -1), 0, np.uint32).reshape(-1, 3).cumsum(0, out=run[k, 1:])
-    return (run[:, x1 - left] - run[:, x0 - left]) / ((y1 - y0)[:, None, None] * (x1 - x0)[:, None]) / 255
+    for k, (a, b) in enumerate(zip(y0, y1)): np.add.reduce(part[a:b:step].reshape(-(-(b - a) // step), -1), 0, np.uint32).reshape(-1, 3).cumsum(0, out=run[k, 1:])
+    return (run[:, x1 - left] - run[:, x0 - left]) / (-(-(y1 - y0) // step)[:, None, None] * (x1 - x0)[:, None]) / 255
 
 # %% ../../nbs/22_video.follow.ipynb #a5f1d688
 class _Joiner:

@@ -1,4 +1,4 @@
-"""The five snippets of the README, as they are written there. The networks are untrained: what is tested is that each line does what it says."""
+"""The five snippets of the README, as they are written there. Those that do not come along are untrained: what is tested is that each line does what it says."""
 import json, re, subprocess
 import numpy as np, pytest, torch
 from lipsync.audio.core import write
@@ -20,7 +20,7 @@ def test_five_jobs(tmp_path, root, monkeypatch, capsys):
     face = next(iter(frames(film))).rgb
     Image.fromarray(face).save("face.png")
     write_video("mouth.mp4", (np.repeat(np.full((96, 96, 1), 90 + i, np.uint8), 3, 2) for i in range(25)), 25)
-    untrained("lipreader", tmp_path / "runs/lipreader", size="small"); untrained("talker", tmp_path / "runs/me", width=8, data=str(film)); untrained("gan", tmp_path / "runs/gan")
+    untrained("talker", tmp_path / "runs/me", width=8, data=str(film)); untrained("gan", tmp_path / "runs/gan")
     code = next(c for c in re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.S) if "# 5." in c)
     exec(compile(code, "README.md", "exec"), {})
     assert len(capsys.readouterr().out.splitlines()) >= 1                                   # what the lips said, however wrong

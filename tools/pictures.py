@@ -2,10 +2,12 @@
 
     python tools/pictures.py talker OUT            a drawn person: train (nbs/recipes/talker.yaml), let them say new things, compare with the film that it should have been
     python tools/pictures.py actor VIDEO SPEECH OUT [-n EPOCHS]   a real person: train on the first 15 s of VIDEO, let them say SPEECH
+    python tools/pictures.py sync [--people N]                    the SyncNet that ships, judged on more people: another seed's, none of whom it met
+    python tools/pictures.py reader LANG OUT [--real FOLDER]      a lipreader for en or cmn: draw people, train (nbs/recipes/lipreader_small.yaml), ship, compare with its ONNX form, read real clips
 
-What was done is not done again; figures go to lipsync/weights/figures_talker.json and figures_talker.jpg, figures_actor.jpg, which nbs/report_talker.ipynb shows.
+What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which nbs/report_talker.ipynb and nbs/report_lipreader.ipynb show, and the lipreader to lipsync/weights/lipreader_LANG.
 """
-import argparse
+import argparse, json
 from datetime import date
 from pathlib import Path
 import numpy as np
@@ -19,12 +21,12 @@ from lipsync.talker import talker_scores
 from lipsync.timebase import SR, VIDEO_FPS
 
 TOP = Path(__file__).resolve().parent.parent
-FIGURES = TOP / "lipsync/weights/figures_talker.json"
+FIGURES, READERS = TOP / "lipsync/weights/figures_talker.json", TOP / "lipsync/weights/figures_lipreader.json"
 
 
-def keep(name, found):
-    "Put figures under a name into the file that the report reads."
-    write_json(FIGURES, (read_json(FIGURES) if FIGURES.is_file() else {}) | {name: dict(found, date=str(date.today()))})
+def keep(name, found, file=FIGURES):
+    "Put figures under a name into the file that a report reads."
+    write_json(file, (read_json(file) if file.is_file() else {}) | {name: dict(found, date=str(date.today()))})
 
 
 def rows_of(*lines, height=128):
@@ -88,11 +90,66 @@ def actor(args):
     Image.fromarray(rows_of(*([head(s[i], person.film.marks[i]) for i in at] for s in (film, made)))).save(FIGURES.with_name("figures_actor.jpg"), quality=85)
 
 
+def sync(args):
+    from types import SimpleNamespace
+    from lipsync.config import from_dict
+    from lipsync.recipes.syncnet import SyncnetConfig, judge, sync_evaluate
+    from lipsync.learner import Run
+    run = Run(bundled("sync"))
+    cfg = replace(from_dict(SyncnetConfig, run.config), people=args.people, seed=101, valid_share=.01, test_share=.97)
+    found = plain(sync_evaluate(SimpleNamespace(model=judge()), cfg))
+    write_json(run.path / "metrics.json", dict(run.metrics, more_people=dict(found, seed=cfg.seed, date=str(date.today()))))
+    print({k: found[k] for k in ("clips", "exact", "within_one", "off_ms", "confidence", "skipped", "too_short")})
+
+
+def shipped(run, target):
+    "Put a run into the package: weights of 16 bits, the vocabulary, settings, figures and a card."
+    import shutil, tempfile
+    from lipsync.callback.checkpoint import header
+    from lipsync.core import save_tensors
+    from lipsync.hub import bundle
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp) / "run"; tmp.mkdir()
+        for name in ("config.yaml", "metrics.json", "tokens.json"): shutil.copyfile(run.path / name, tmp / name)
+        tensors, about = header(run.path / "best.safetensors")
+        save_tensors(tmp / "best.safetensors", {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, {"lipsync": json.dumps(about)})
+        shutil.rmtree(target, ignore_errors=True)
+        bundle(tmp, target)
+
+
+def reader(args):
+    import shutil
+    from lipsync.corpus.mouths import mouth_of
+    from lipsync.recipes.lipreader import RECIPE, LipreaderConfig, lipreader_corpus
+    from lipsync.reader import OnnxReader, export_reader
+    cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, kind="everyday" if args.lang == "cmn" else "grid", device="cpu")
+    run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
+    target = bundled(f"lipreader_{args.lang}")
+    shipped(run, target)
+    reads = load(target)
+    rows = list(lipreader_corpus(cfg).split("test"))
+    some = [mouth_of(c) for c in rows[::max(1, len(rows) // 50)][:50]]
+    export_reader(reads, args.out / "onnx")
+    other = OnnxReader(args.out / "onnx")
+    same = sum(other.text(m) == reads.read(m).text for m in some)
+    real = []
+    for clip in sorted(args.real.glob("*.mpg")) if args.real else ():
+        from lipsync.corpus.videos import grid_text
+        truth, got = grid_text(clip.stem), reads.read(clip)
+        real.append(dict(clip=clip.name, said=truth, read=got.text, cer=got.cer(truth), confidence=got.confidence))
+    curve = [{k: r[k] for k in ("epoch", "train loss", "valid loss", "valid cer", "valid cer_attention")} for r in run.history]
+    keep(args.lang, plain(dict(test=run.metrics, curve=curve, minutes=minutes(run.path), threads=args.threads, people=cfg.people, clips=cfg.clips, onnx=dict(clips=len(some), same=same), real=real)), READERS)
+    clip = rows[len(rows) // 2]
+    reads.show(np.asarray(mouth_of(clip)), clip.text).savefig(READERS.with_name(f"figures_lipreader_{args.lang}.jpg"), dpi=80)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(required=True)
     q = sub.add_parser("talker"); q.add_argument("out", type=Path); q.add_argument("--clips", type=int, default=4); q.set_defaults(run=talker)
     q = sub.add_parser("actor"); q.add_argument("video", type=Path); q.add_argument("speech", type=Path); q.add_argument("out", type=Path); q.add_argument("-n", "--epochs", type=int, default=60); q.set_defaults(run=actor)
+    q = sub.add_parser("sync"); q.add_argument("--people", type=int, default=640); q.set_defaults(run=sync, out=Path("."))
+    q = sub.add_parser("reader"); q.add_argument("lang", choices=("en", "cmn")); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder of GRID clips"); q.set_defaults(run=reader)
     args = p.parse_args()
     args.out = args.out.absolute()
     import torch

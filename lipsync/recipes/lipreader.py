@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'RECIPE', 'LipreaderConfig', 'filled', 'lipreader_corpus', 'places_for', 'tokens_of', 'KeepTokens',
-           'check_tokens', 'lipreader_dls', 'lipreader_model', 'lipreader_loss', 'read_batch', 'lipreader_metrics',
-           'lipreader_callbacks', 'beam_of', 'read_clips', 'lipreader_scores', 'lipreader_evaluate', 'plot_reading',
-           'lipreader_samples']
+           'check_tokens', 'take_eyes', 'lipreader_dls', 'lipreader_model', 'lipreader_loss', 'read_batch',
+           'lipreader_metrics', 'lipreader_callbacks', 'beam_of', 'read_clips', 'lipreader_scores',
+           'lipreader_evaluate', 'plot_reading', 'lipreader_samples']
 
 # %% ../../nbs/76_recipes.lipreader.ipynb #ee7c2364
 import time
@@ -18,14 +18,14 @@ from fastai.callback.core import Callback
 from fastai.torch_core import get_model, rank_distrib
 from ..callback.schedule import Anneal, linear
 from ..config import RunConfig, setting
-from ..core import CheckpointError, ConfigError, InputError, pick_device
+from ..core import CheckpointError, ConfigError, InputError, bundled, pick_device
 from ..corpus.core import Clip, Corpus
 from ..corpus.loaders import dataloaders
 from ..corpus.mouths import GREY, Buckets, MouthAugment, MouthItem, drawn_mouths, mouth_batch, mouth_of
 from ..corpus.prepare import Prepared, is_prepared, prepared_corpus
 from ..corpus.source import open_corpus, with_splits
 from ..decode import Beam, NGram, Tokenizer, is_han, load_tokens, save_tokens, spelling
-from ..learner import Recipe
+from ..learner import Recipe, Run
 from ..losses.core import WeightedLoss
 from ..losses.sequence import CTC, TextCrossEntropy
 from ..metrics.text import FreeRunning, text_scores
@@ -69,6 +69,7 @@ class LipreaderConfig(RunConfig):
     view: int = setting(0, "pixels of the picture's middle that are looked at", "model")
     shrink: int = setting(0, "pixels averaged to one", "model")
     pool: str = setting("", "mean over the last map, or all its places (flat)", "model", choices=("", "mean", "flat"))
+    init: str = setting("", "run of this recipe, of any language, or en or cmn for the one that ships, whose eyes are taken over: the front end and the LSTM behind it", "model")
     ctc: float = setting(.5, "weight of CTC in the loss; the text's cross-entropy has the rest")
     smoothing: float = setting(.1, "label smoothing of the text's cross-entropy")
     forcing: float = setting(1., "share of true characters that the decoder is told at the end; it begins with all of them")
@@ -142,6 +143,17 @@ def check_tokens(tokens: Tokenizer, # a vocabulary
     if chars.cpu().tolist() == tokens.code_points.tolist(): return
     raise CheckpointError("the vocabulary is of another model", path=path, found=f"{len(tokens)} entries: {''.join(tokens.chars[:20])}", wanted=f"{len(chars)} entries: {''.join(chr(c) for c in chars.tolist()[5:25] if c)}", todo="take the tokens.json that was saved beside the weights")
 
+# %% ../../nbs/76_recipes.lipreader.ipynb #e5d1aa02
+def take_eyes(model: Lipreader, # whose own are lost
+              run: str | Path, # run folder of this recipe; en or cmn: the one that ships
+             ) -> Lipreader: # the same
+    "Give a network what another has learnt to see. `CheckpointError`: its eyes are of another size."
+    own, theirs = model.state_dict(), Run(bundled(f"lipreader_{run}") if run in ("en", "cmn") else run).best()
+    eyes = [k for k in own if k.startswith(("front.", "time."))]
+    if odd := [k for k in eyes if k not in theirs or theirs[k].shape != own[k].shape]: raise CheckpointError("the eyes do not fit", path=run, found=f"{len(odd)} of {len(eyes)} tensors are of other shapes, the first {odd[0]}", wanted="a lipreader with the same front end, width and layers")
+    model.load_state_dict({**own, **{k: theirs[k] for k in eyes}})
+    return model
+
 # %% ../../nbs/76_recipes.lipreader.ipynb #e1c10651
 def lipreader_dls(cfg: LipreaderConfig, # the settings
                  ): # fastai DataLoaders
@@ -163,7 +175,7 @@ def lipreader_model(cfg: LipreaderConfig, # the settings
     tokens = tokens or (dls.tokens if dls is not None else tokens_of(cfg))
     model = Lipreader(len(tokens), front=cfg.front, layers=cfg.layers, dropout=cfg.dropout, around=cfg.around, grad_checkpoint=cfg.grad_checkpoint, **filled(cfg))
     model.chars.copy_(tokens.code_points)
-    return model
+    return take_eyes(model, cfg.init) if cfg.init and dls is not None else model
 
 def lipreader_loss(cfg: LipreaderConfig, # the settings
                    dls: object, # loaders

@@ -241,7 +241,7 @@ def watchers(recipe: Recipe, # the recipe
 def _changed(path, cfg):
     "Settings of mere comfort that are not what they were."
     old, new = read_settings(path) if path.is_file() else {}, replace(cfg, out="", resume="", config="")
-    return [f"changed: {k} is {getattr(new, k)!r}, was {v!r}" for k, v in old.items() if k in fields(type(new)) and k != "epochs" and getattr(new, k) != v]
+    return [f"changed: {k} is {getattr(new, k)!r}, was {v!r}" for k, v in old.items() if k in fields(type(new)) and k != "epochs" and plain(getattr(new, k)) != v]
 
 # %% ../nbs/64_learner.ipynb #d5dc7ce4
 def validation(learn: ResumableLearner, # with the weights to evaluate

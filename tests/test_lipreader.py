@@ -316,7 +316,7 @@ def test_chinese_lips_as_it_lies_on_disk(tmp_path):
     cfg = LipreaderConfig(**{**TINY, "data": str(tmp_path / "lips"), "lang": "cmn", "bs": 1, "augment": "none"})
     corpus = RECIPE.corpus(cfg)
     assert sorted(corpus.splits) == ["test", "train", "valid"] and not corpus.skipped
-    video, said, lengths, target = next(iter(RECIPE.dls(cfg).train))
+    video, said, lengths, target, when = next(iter(RECIPE.dls(cfg).train))
     assert video.shape[0] == 1 and lengths.tolist() == [round(corpus.split("train")[0].seconds * 25)] and target[0, -1] == EOS
 
 
@@ -339,11 +339,26 @@ def test_prepared_videos_and_a_set_of_the_hub(tmp_path):
         corpus = RECIPE.corpus(cfg := LipreaderConfig(**{**TINY, "data": str(tmp_path / name), "bs": 1, "augment": "none"}))
         assert sorted(corpus.splits) == ["test", "train", "valid"] and not corpus.skipped and {c.text for c in corpus} == {c.text for c in rows}
         seen[name] = {c.text: np.array(mouth_of(c)) for c in corpus}
-        video, _, lengths, target = next(iter(RECIPE.dls(cfg).train))
+        video, _, lengths, target, _ = next(iter(RECIPE.dls(cfg).train))
         assert video.shape[1:] == (lengths[0], 96, 96) and target[0, -1] == EOS
     for text, mouth in seen["out"].items(): assert mouth.shape == seen["set"][text].shape and np.abs(mouth.astype(int) - seen["set"][text]).mean() < 3
     prepare(rows, tmp_path / "less", ("frames", "mel"))
     with pytest.raises(InputError, match="not one clip.*3 that cannot.*has no mouth_96"): RECIPE.dls(LipreaderConfig(**{**TINY, "data": str(tmp_path / "less")}))
+
+
+@pytest.mark.parametrize("lang", ["en", "cmn"])
+def test_the_readers_that_ship_read_strangers(lang):
+    "Drawn people of another seed: their faces, voices and sentences are in no corpus that was trained on."
+    from lipsync.commands.models import open_reader
+    from lipsync.corpus.mouths import drawn_mouths, mouth_of
+    from lipsync.core import bundled
+    reads = open_reader(None, lang)
+    assert (bundled(f"lipreader_{lang}") / "best.safetensors").stat().st_size < 5e6
+    rows = drawn_mouths(people=6, clips=1, lang=lang, seed=2026)
+    true, got = [spelling(c.text, lang) for c in rows], [reads.read(mouth_of(c)) for c in rows]
+    blind = [reads.read(np.full_like(mouth_of(c), 128)).text for c in rows]
+    assert error_rate(true, [g.text for g in got]) < .4 < error_rate(true, blind)
+    assert all(g.chars[0].start < g.chars[-1].stop <= g.seconds + .1 and 0 < g.confidence <= 1 for g in got)
 
 
 def test_grid_clips_of_real_people(reader, shared):

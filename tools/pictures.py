@@ -3,7 +3,7 @@
     python tools/pictures.py talker OUT            a drawn person: train (nbs/recipes/talker.yaml), let them say new things, compare with the film that it should have been
     python tools/pictures.py actor VIDEO SPEECH OUT [-n EPOCHS]   a real person: train on the first 15 s of VIDEO, let them say SPEECH
     python tools/pictures.py sync [--people N]                    the SyncNet that ships, judged on more people: another seed's, none of whom it met
-    python tools/pictures.py reader LANG OUT [--real FOLDER]      a lipreader for en or cmn: draw people, train (nbs/recipes/lipreader_small.yaml), ship, compare with its ONNX form, read real clips
+    python tools/pictures.py reader LANG OUT [--real FOLDER] [--init RUN] [-n EPOCHS]      a lipreader for en or cmn: draw people, train (nbs/recipes/lipreader_small.yaml), ship, compare with its ONNX form, read real clips
 
 What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which nbs/report_talker.ipynb and nbs/report_lipreader.ipynb show, and the lipreader to lipsync/weights/lipreader_LANG.
 """
@@ -122,7 +122,7 @@ def reader(args):
     from lipsync.corpus.mouths import mouth_of
     from lipsync.recipes.lipreader import RECIPE, LipreaderConfig, lipreader_corpus
     from lipsync.reader import OnnxReader, export_reader
-    cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, kind="everyday" if args.lang == "cmn" else "grid", device="cpu")
+    cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, device="cpu", **{k: v for k, v in dict(init=args.init, epochs=args.epochs).items() if v})
     run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
     target = bundled(f"lipreader_{args.lang}")
     shipped(run, target)
@@ -149,7 +149,7 @@ def main():
     q = sub.add_parser("talker"); q.add_argument("out", type=Path); q.add_argument("--clips", type=int, default=4); q.set_defaults(run=talker)
     q = sub.add_parser("actor"); q.add_argument("video", type=Path); q.add_argument("speech", type=Path); q.add_argument("out", type=Path); q.add_argument("-n", "--epochs", type=int, default=60); q.set_defaults(run=actor)
     q = sub.add_parser("sync"); q.add_argument("--people", type=int, default=640); q.set_defaults(run=sync, out=Path("."))
-    q = sub.add_parser("reader"); q.add_argument("lang", choices=("en", "cmn")); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder of GRID clips"); q.set_defaults(run=reader)
+    q = sub.add_parser("reader"); q.add_argument("lang", choices=("en", "cmn")); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder of GRID clips"); q.add_argument("--init", default="", help="a lipreader whose eyes are taken over"); q.add_argument("-n", "--epochs", type=int, default=0); q.set_defaults(run=reader)
     args = p.parse_args()
     args.out = args.out.absolute()
     import torch

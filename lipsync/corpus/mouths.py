@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWN', 'FORMAT', 'CROP_MOST', 'GREY', 'grey', 'drawn_mouth', 'drawn_mouths', 'is_crop', 'cut_mouths', 'mouth_file',
-           'mouth_of', 'MouthAugment', 'MouthItem', 'mouth_batch', 'Buckets']
+           'mouth_of', 'MouthAugment', 'told_at', 'MouthItem', 'mouth_batch', 'Buckets']
 
 # %% ../../nbs/69_corpus.mouths.ipynb #ec9ca83d
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +18,7 @@ from ..core import InputError, LipsyncError, atomic, home, need, progress, read_
 from .core import Clip, Corpus
 from .loaders import IGNORE, Clips, pad
 from .talkers import SPLITS, Cast, Take, divide, shoot, speech_of
+from ..decode import is_han, spelling
 from ..speech.engine import Engine
 from ..timebase import SR, VIDEO_FPS
 from ..video.augment import VideoAugment
@@ -159,13 +160,30 @@ class MouthAugment:
         t = np.clip((np.arange(max(1, round(n / factor))) + .5) * factor, 0, n - 1).astype(int)
         return self.picture(np.asarray(mouth)[t], rng)
 
+# %% ../../nbs/69_corpus.mouths.ipynb #d053464a
+def told_at(clip: Clip, # with words, in its extras or its alignment
+            lang: str, # language of the text
+            reach: float = .12, # s before and behind a word
+           ) -> np.ndarray | None: # from where to where each character of the spelled text may be told, shares of the clip, [L,2]; None where nobody knows
+    "When each character is said, roughly."
+    words = clip.extras.get("words") or ([(w.start - clip.start, w.stop - clip.start, w.label) for w in clip.phones().words] if clip.alignment is not None else [])
+    words = [(a, b, w) for a, b, w in ((a, b, spelling(w, lang)) for a, b, w in words) if w]
+    between = "" if is_han(lang) else " "
+    if not reach or not words or not clip.seconds or between.join(w for *_, w in words) != spelling(clip.text, lang): return None
+    out = []
+    for k, (a, b, w) in enumerate(words):
+        if k and between: out.append((words[k - 1][0], b))
+        out += [(a, b)] * len(w)
+    return np.clip((np.array(out) + (-reach, reach)) / clip.seconds, 0, 1)
+
 # %% ../../nbs/69_corpus.mouths.ipynb #d053464b
 @dataclass
 class MouthItem:
-    "An item function: clip -> (mouths uint8 [T,96,96], numbers of the text and its end, long [L+1])."
+    "An item function: clip -> (mouths uint8 [T,96,96], numbers of the text and its end, long [L+1], when each may be told, shares of the clip, float32 [L+1,2])."
     encode: object # text -> list of numbers
     end: int = 3 # number of the end mark
     augment: MouthAugment | None = None # what is done in training
+    when: object = None # (clip) -> shares [L,2] or None, see `told_at`
 
     def __call__(self, clip: Clip, # the clip
                  rng: np.random.Generator | None = None, # None: the clip as it is
@@ -173,16 +191,19 @@ class MouthItem:
                 ):
         mouth = mouth_of(clip)
         mouth = self.augment(mouth, rng) if rng is not None and self.augment is not None else np.array(mouth)
-        return torch.from_numpy(mouth), torch.tensor([*self.encode(clip.text), self.end])
+        text, shares = torch.tensor([*self.encode(clip.text), self.end]), self.when(clip) if self.when is not None else None
+        when = torch.tensor([[0., 1.]]).repeat(len(text), 1)
+        if shares is not None: when[:-1] = torch.from_numpy(shares)
+        return torch.from_numpy(mouth), text, when
 
-def mouth_batch(items: list, # of (mouths, numbers)
+def mouth_batch(items: list, # of (mouths, numbers, when)
                 start: int = 2, # number of the start mark
                 fill: int = 1, # number of the padding
-               ) -> tuple: # (video uint8 [B,T,96,96], said [B,L+1], lengths [B], target [B,L+1] with -100)
+               ) -> tuple: # (video uint8 [B,T,96,96], said [B,L+1], lengths [B], target [B,L+1] with -100, when [B,L+1,2])
     "A batch from items."
-    mouths, texts = zip(*items)
+    mouths, texts, when = zip(*items)
     said = pad([torch.cat([torch.tensor([start]), t[:-1]]) for t in texts], fill)
-    return pad(mouths, 0), said, torch.tensor([len(m) for m in mouths]), pad(texts, IGNORE)
+    return pad(mouths, 0), said, torch.tensor([len(m) for m in mouths]), pad(texts, IGNORE), pad(when, 0.)
 
 # %% ../../nbs/69_corpus.mouths.ipynb #e4631625
 class Buckets(Clips):

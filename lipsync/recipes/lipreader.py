@@ -21,7 +21,7 @@ from ..config import RunConfig, setting
 from ..core import CheckpointError, ConfigError, InputError, bundled, pick_device
 from ..corpus.core import Clip, Corpus
 from ..corpus.loaders import dataloaders
-from ..corpus.mouths import GREY, Buckets, MouthAugment, MouthItem, drawn_mouths, mouth_batch, mouth_of
+from ..corpus.mouths import GREY, Buckets, MouthAugment, MouthItem, drawn_mouths, mouth_batch, mouth_of, told_at
 from ..corpus.prepare import Prepared, is_prepared, prepared_corpus
 from ..corpus.source import open_corpus, with_splits
 from ..decode import Beam, NGram, Tokenizer, is_han, load_tokens, save_tokens, spelling
@@ -71,6 +71,7 @@ class LipreaderConfig(RunConfig):
     pool: str = setting("", "mean over the last map, or all its places (flat)", "model", choices=("", "mean", "flat"))
     init: str = setting("", "run of this recipe, of any language, or en or cmn for the one that ships, whose eyes are taken over: the front end and the LSTM behind it", "model")
     ctc: float = setting(.5, "weight of CTC in the loss; the text's cross-entropy has the rest")
+    reach: float = setting(.12, "s before and behind a word in which CTC may tell its characters, where the corpus knows the word's time; 0: anywhere")
     smoothing: float = setting(.1, "label smoothing of the text's cross-entropy")
     forcing: float = setting(1., "share of true characters that the decoder is told at the end; it begins with all of them")
     forcing_epochs: int = setting(10, "epochs in which that share falls")
@@ -161,8 +162,9 @@ def lipreader_dls(cfg: LipreaderConfig, # the settings
     tokens = tokens_of(cfg)                 # first: a vocabulary of another language stops before a corpus is drawn
     corpus = lipreader_corpus(cfg)
     augment = dict(none=None, light=MouthAugment(replace(VideoAugment.light(0), affine=1.), 0.), normal=MouthAugment(), heavy=MouthAugment(VideoAugment.heavy(0), .15))[cfg.augment]
-    train = Buckets(corpus.split("train"), MouthItem(tokens.encode, EOS, augment), seed=cfg.seed, bs=cfg.bs, first=cfg.first, grow=cfg.grow)
-    valid = Buckets(corpus.split("valid"), MouthItem(tokens.encode, EOS), train=False)
+    when = partial(told_at, lang=cfg.lang, reach=cfg.reach)
+    train = Buckets(corpus.split("train"), MouthItem(tokens.encode, EOS, augment, when), seed=cfg.seed, bs=cfg.bs, first=cfg.first, grow=cfg.grow)
+    valid = Buckets(corpus.split("valid"), MouthItem(tokens.encode, EOS, when=when), train=False)
     dls = dataloaders(train, valid, cfg.bs, workers=cfg.workers, collate=partial(mouth_batch, start=SOS, fill=PAD), device=pick_device(cfg.device), n_inp=3)
     dls.tokens = tokens
     return dls
@@ -192,7 +194,7 @@ def read_batch(learn: object, # learner in a batch of the validation
     "What the network writes by itself."
     model, (video, _, lengths) = get_model(learn.model), learn.xb
     read = best_places(learn.pred[0], learn.pred[2]) if head == "ctc" else model.greedy(video, lengths)
-    true = [[k for k in row if k > EOS] for row in learn.y.tolist()]
+    true = [[k for k in row if k > EOS] for row in learn.yb[0].tolist()]
     return [tokens.decode(t) for t in true], [tokens.decode(r) for r in read]
 
 def lipreader_metrics(cfg: LipreaderConfig, # the settings

@@ -117,8 +117,21 @@ def shipped(run, target):
         bundle(tmp, target)
 
 
+def times_of(reads, rows):
+    "How far the time of a read character is from the middle of its share of the word, s: of clips that are read without error."
+    from lipsync.corpus.mouths import mouth_of
+    from lipsync.decode import spelling
+    off = []
+    for c in rows:
+        words = [(a, b, spelling(w, c.lang)) for a, b, w in c.extras["words"]]
+        true = [a + (b - a) * (k + .5) / len(w) for a, b, w in words for k in range(len(w))]
+        got = [r for r in reads.read(mouth_of(c)).chars if r.char != " "]
+        if "".join(r.char for r in got) == "".join(w for *_, w in words): off += [(r.start + r.stop) / 2 - t for r, t in zip(got, true)]
+    off = np.array(off)
+    return dict(characters=len(off), median=float(np.median(off)), median_off=float(np.median(np.abs(off))), within_200_ms=float((np.abs(off) < .2).mean()))
+
+
 def reader(args):
-    import shutil
     from lipsync.corpus.mouths import mouth_of
     from lipsync.recipes.lipreader import RECIPE, LipreaderConfig, lipreader_corpus
     from lipsync.reader import OnnxReader, export_reader
@@ -138,7 +151,7 @@ def reader(args):
         truth, got = grid_text(clip.stem), reads.read(clip)
         real.append(dict(clip=clip.name, said=truth, read=got.text, cer=got.cer(truth), confidence=got.confidence))
     curve = [{k: r[k] for k in ("epoch", "train loss", "valid loss", "valid cer", "valid cer_attention")} for r in run.history]
-    keep(args.lang, plain(dict(test=run.metrics, curve=curve, minutes=minutes(run.path), threads=args.threads, people=cfg.people, clips=cfg.clips, onnx=dict(clips=len(some), same=same), real=real)), READERS)
+    keep(args.lang, plain(dict(test=run.metrics, curve=curve, minutes=minutes(run.path), threads=args.threads, people=cfg.people, clips=cfg.clips, onnx=dict(clips=len(some), same=same), times=times_of(reads, rows), real=real)), READERS)
     clip = rows[len(rows) // 2]
     reads.show(np.asarray(mouth_of(clip)), clip.text).savefig(READERS.with_name(f"figures_lipreader_{args.lang}.jpg"), dpi=80)
 

@@ -83,7 +83,7 @@ def actor(args):
     person, judge = load(run.path), load(bundled("sync"))
     speech = read(args.speech, stop=6.)
     before, after = judge.measure(clip), judge.measure(person.dub(np.asarray(speech), args.out / "dub.mp4"))
-    keep("actor", plain(dict(tail=run.metrics, before=dict(offset_ms=before.offset_ms, confidence=before.confidence), after=dict(offset_ms=after.offset_ms, confidence=after.confidence), epochs=args.epochs, minutes=minutes(run.path))))
+    keep("actor", plain(dict(tail=dict(run.metrics, data=clip.name), before=dict(offset_ms=before.offset_ms, confidence=before.confidence), after=dict(offset_ms=after.offset_ms, confidence=after.confidence), epochs=args.epochs, minutes=minutes(run.path))))
     made = list(person.frames(np.asarray(speech)))
     at = range(4, min(len(made), person.film.n), 14)
     film = list(person.film.pictures(range(max(at) + 1)))

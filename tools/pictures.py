@@ -115,6 +115,18 @@ def shipped(run, target):
         save_tensors(tmp / "best.safetensors", {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, {"lipsync": json.dumps(about)})
         shutil.rmtree(target, ignore_errors=True)
         bundle(tmp, target)
+    card(target)
+
+
+def card(target):
+    "The card of a lipreader that ships: without the hub's header, and with what a reader must know first."
+    import re
+    lang = target.name.removeprefix("lipreader_")
+    text = re.sub(r"\A---\n.*?\n---\n", "", (target / "README.md").read_text(encoding="utf-8"), flags=re.S).strip()
+    text = text.replace("# lipsync-lipreader\n", f"# Lipreader, {dict(en='English', cmn='Mandarin')[lang]} commands, from drawn people\n").replace('from lipsync.inference import load\nload("lipsync-lipreader")', f'from lipsync.core import bundled\nfrom lipsync.inference import load\nload(bundled("lipreader_{lang}"))')
+    text = text.replace("Every command that takes a model takes this name as well. ", f"`lipsync read --lang {lang}` uses it where no other model is named. ")
+    text = text.replace("\n## Use\n", "\n**It has seen drawn people only**, who say commands of one form; real people it does not read. For them, train on them: `papermill nbs/train_lipreader.ipynb out.ipynb -f nbs/recipes/grid.yaml -p data GRID`. How it was made and what it mixes up: `nbs/report_lipreader.ipynb`.\n\n## Use\n", 1)
+    (target / "README.md").write_text(text + "\n", encoding="utf-8")
 
 
 def times_of(reads, rows):

@@ -91,15 +91,16 @@ def actor(args):
 
 
 def sync(args):
-    from types import SimpleNamespace
     from lipsync.config import from_dict
-    from lipsync.recipes.syncnet import SyncnetConfig, judge, sync_evaluate
     from lipsync.learner import Run
+    from lipsync.recipes.syncnet import SyncnetConfig, judge, sync_corpus, sync_scores
     run = Run(bundled("sync"))
-    cfg = replace(from_dict(SyncnetConfig, run.config), people=args.people, seed=101, valid_share=.01, test_share=.97)
-    found = plain(sync_evaluate(SimpleNamespace(model=judge()), cfg))
-    write_json(run.path / "metrics.json", dict(run.metrics, more_people=dict(found, seed=cfg.seed, date=str(date.today()))))
-    print({k: found[k] for k in ("clips", "exact", "within_one", "off_ms", "confidence", "skipped", "too_short")})
+    cfg = replace(from_dict(SyncnetConfig, run.config), people=args.people, seed=101)
+    rows = sync_corpus(cfg)
+    found = dict(strangers=sync_scores(judge(), rows.filter(lambda c: c.split != "train", reason="voice"), cfg),                    # faces, voices and sentences of their own
+                 voices_of_the_training=sync_scores(judge(), rows.split("train"), cfg))                                             # new faces and sentences, voices that the training had
+    write_json(run.path / "metrics.json", dict(run.metrics, more_people=dict(plain(found), seed=cfg.seed, date=str(date.today()))))
+    for name, f in found.items(): print(name, {k: f[k] for k in ("clips", "exact", "within_one", "off_ms", "confidence", "too_short")})
 
 
 def shipped(run, target):

@@ -305,7 +305,7 @@ class Run:
              which: str = "best", # last, best, best_STAGE or epoch_N
             ) -> torch.nn.Module: # the same model
         "Fill a model with weights of the run, strictly."
-        load_weights(model, header(self.path / f"{which}.safetensors")[0], self.path / f"{which}.safetensors")
+        load_weights(model, load_tensors(path := self.path / f"{which}.safetensors")[0], path)
         return model
 
     def show(self, monitor: str = "", # figure whose best epoch is marked
@@ -326,5 +326,4 @@ def frozen(path: str | Path, # a run folder
     run = Run(path)
     if (name := run.config.get("recipe")) != recipe.name: raise CheckpointError(f"is no run of the recipe {recipe.name}", path=path, found=f"recipe {name!r}", todo=f"train one: papermill nbs/train_{recipe.name}.ipynb")
     with torch.random.fork_rng(devices=[]): model = recipe.model(from_dict(recipe.config, run.config, where=str(run.path / "config.yaml")), None)
-    load_weights(model, load_tensors(weights := run.path / "best.safetensors")[0], weights)
-    return model.eval().requires_grad_(False)
+    return run.load(model).eval().requires_grad_(False)

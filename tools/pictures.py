@@ -4,14 +4,16 @@
     python tools/pictures.py actor VIDEO SPEECH OUT [-n EPOCHS]   a real person: train on the first 15 s of VIDEO, let them say SPEECH
     python tools/pictures.py sync [--people N]                    the SyncNet that ships, judged on more people: another seed's, none of whom it met
     python tools/pictures.py reader LANG OUT [--real FOLDER] [--init RUN] [-n EPOCHS]      a lipreader for en or cmn: draw people, train (nbs/recipes/lipreader_small.yaml), ship, compare with its ONNX form, read real clips
+    python tools/pictures.py gan OUT [--real TREE] [-n EPOCHS]    drawn people: train in three stages (nbs/recipes/gan_small.yaml), dub strangers, compare with the film that it should have been; real videos by person are dubbed as they are, and after n passes over some of them
 
-What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which nbs/report_talker.ipynb and nbs/report_lipreader.ipynb show, and the lipreader to lipsync/weights/lipreader_LANG.
+What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which the notebooks nbs/report_*.ipynb show, and the lipreader to lipsync/weights/lipreader_LANG.
 """
 import argparse, json
 from datetime import date
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from lipsync.audio.core import read
 from lipsync.config import load_config, replace
 from lipsync.core import bundled, read_json, write_json
 from lipsync.inference import load
@@ -21,7 +23,8 @@ from lipsync.talker import talker_scores
 from lipsync.timebase import SR, VIDEO_FPS
 
 TOP = Path(__file__).resolve().parent.parent
-FIGURES, READERS = TOP / "lipsync/weights/figures_talker.json", TOP / "lipsync/weights/figures_lipreader.json"
+FIGURES, READERS, DUBBED = (TOP / f"lipsync/weights/figures_{name}.json" for name in ("talker", "lipreader", "gan"))
+SENTENCES = {("en", "grid"): "English commands", ("cmn", "grid"): "Mandarin commands", ("en", "everyday"): "English sentences", ("cmn", "everyday"): "Mandarin sentences"}
 
 
 def keep(name, found, file=FIGURES):
@@ -50,6 +53,11 @@ def in_step(person, speeches, out):
     return found
 
 
+def sheet(path, *lines):
+    "A picture of pictures in rows."
+    Image.fromarray(rows_of(*lines)).save(path, quality=85)
+
+
 def minutes(run):
     "How long a run was trained, by its own clock."
     return sum(row["seconds"] for row in read_json(Path(run) / "timings.json")) / 60
@@ -66,11 +74,10 @@ def talker(args):
     x, al = new[0]
     at = range(4, 150, 14)
     drawn, truth, film = list(person.frames(x)), list(who.shot(al, 6.).frames()), list(person.film.pictures(range(150)))
-    Image.fromarray(rows_of(*([s[i] for i in at] for s in (film, drawn, truth)))).save(FIGURES.with_suffix(".jpg"), quality=85)
+    sheet(FIGURES.with_suffix(".jpg"), *([s[i] for i in at] for s in (film, drawn, truth)))
 
 
 def actor(args):
-    from lipsync.audio.core import read
     from lipsync.video.core import read_video
     from lipsync.video.write import write_video
     clip = args.out / "first.mp4"
@@ -87,7 +94,7 @@ def actor(args):
     made = list(person.frames(np.asarray(speech)))
     at = range(4, min(len(made), person.film.n), 14)
     film = list(person.film.pictures(range(max(at) + 1)))
-    Image.fromarray(rows_of(*([head(s[i], person.film.marks[i]) for i in at] for s in (film, made)))).save(FIGURES.with_name("figures_actor.jpg"), quality=85)
+    sheet(FIGURES.with_name("figures_actor.jpg"), *([head(s[i], person.film.marks[i]) for i in at] for s in (film, made)))
 
 
 def sync(args):
@@ -97,14 +104,14 @@ def sync(args):
     run = Run(bundled("sync"))
     cfg = replace(from_dict(SyncnetConfig, run.config), people=args.people, seed=101)
     rows = sync_corpus(cfg)
-    found = dict(strangers=sync_scores(judge(), rows.filter(lambda c: c.split != "train", reason="voice"), cfg),                    # faces, voices and sentences of their own
+    found = dict(strangers=sync_scores(judge(), rows.filter(lambda c: c.split != "train"), cfg),                    # faces, voices and sentences of their own
                  voices_of_the_training=sync_scores(judge(), rows.split("train"), cfg))                                             # new faces and sentences, voices that the training had
     write_json(run.path / "metrics.json", dict(run.metrics, more_people=dict(plain(found), seed=cfg.seed, date=str(date.today()))))
     for name, f in found.items(): print(name, {k: f[k] for k in ("clips", "exact", "within_one", "off_ms", "confidence", "too_short")})
 
 
 def shipped(run, target):
-    "Put a run into the package: weights of 16 bits, the vocabulary, settings, figures and a card."
+    "Put a run into the package: weights of 16 bits, the vocabulary, settings, figures and a card of its own."
     import shutil, tempfile
     from lipsync.callback.checkpoint import header
     from lipsync.core import save_tensors
@@ -116,18 +123,41 @@ def shipped(run, target):
         save_tensors(tmp / "best.safetensors", {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, {"lipsync": json.dumps(about)})
         shutil.rmtree(target, ignore_errors=True)
         bundle(tmp, target)
-    card(target)
+    (target / "README.md").write_text(card(run.config["lang"], run.config["kind"], run.metrics), encoding="utf-8")
 
 
-def card(target):
-    "The card of a lipreader that ships: without the hub's header, and with what a reader must know first."
-    import re
-    lang = target.name.removeprefix("lipreader_")
-    text = re.sub(r"\A---\n.*?\n---\n", "", (target / "README.md").read_text(encoding="utf-8"), flags=re.S).strip()
-    text = text.replace("# lipsync-lipreader\n", f"# Lipreader, {dict(en='English', cmn='Mandarin')[lang]} commands, from drawn people\n").replace('from lipsync.inference import load\nload("lipsync-lipreader")', f'from lipsync.core import bundled\nfrom lipsync.inference import load\nload(bundled("lipreader_{lang}"))')
-    text = text.replace("Every command that takes a model takes this name as well. ", f"`lipsync read --lang {lang}` uses it where no other model is named. ")
-    text = text.replace("\n## Use\n", "\n**It has seen drawn people only**, who say commands of one form; real people it does not read. For them, train on them: `papermill nbs/train_lipreader.ipynb out.ipynb -f nbs/recipes/grid.yaml -p data GRID`. How it was made and what it mixes up: `nbs/report_lipreader.ipynb`.\n\n## Use\n", 1)
-    (target / "README.md").write_text(text + "\n", encoding="utf-8")
+def card(lang, kind, metrics):
+    "What a reader of a card must know; `lipsync push` adds the rest."
+    from lipsync.card import about, figure_tables, public_figures
+    return f"""# Lipreader, {SENTENCES[lang, kind]}, from drawn people
+
+{about("lipreader").what} `lipsync read --lang {lang}` uses it where no other model is named.
+
+**It has seen drawn people only**, who say {"commands of one form" if kind == "grid" else "sentences of one grammar"}; real people it does not read. For them, train on them: `papermill nbs/train_lipreader.ipynb out.ipynb -f nbs/recipes/grid.yaml -p data GRID`.
+How it was made and what it mixes up: `nbs/report_lipreader.ipynb`.
+
+## Use
+
+```python
+from lipsync.core import bundled
+from lipsync.inference import load
+load(bundled("lipreader_{lang}")).read("talk.mp4").text
+```
+
+## Figures
+
+{metrics['utterances']} utterances of {metrics['speakers']} drawn people who are in no other split, free-running; 95% intervals in brackets.
+
+{figure_tables(public_figures(metrics))}
+
+## Learnt from
+
+400 drawn people, ten sentences each, eSpeak NG's voices: nobody real is in it.
+
+## Limits
+
+{about("lipreader").limits}
+"""
 
 
 def times_of(reads, rows):
@@ -148,7 +178,7 @@ def reader(args):
     from lipsync.corpus.mouths import mouth_of
     from lipsync.recipes.lipreader import RECIPE, LipreaderConfig, lipreader_corpus
     from lipsync.reader import OnnxReader, export_reader
-    cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, device="cpu", **{k: v for k, v in dict(init=args.init, epochs=args.epochs).items() if v})
+    cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, device="cpu", **{k: v for k, v in dict(init=args.init, epochs=args.epochs, kind=args.kind, lm=args.lm).items() if v})
     run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
     target = bundled(f"lipreader_{args.lang}")
     shipped(run, target)
@@ -164,9 +194,46 @@ def reader(args):
         truth, got = grid_text(clip.stem), reads.read(clip)
         real.append(dict(clip=clip.name, said=truth, read=got.text, cer=got.cer(truth), confidence=got.confidence))
     curve = [{k: r[k] for k in ("epoch", "train loss", "valid loss", "valid cer", "valid cer_attention")} for r in run.history]
-    keep(args.lang, plain(dict(test=run.metrics, curve=curve, minutes=minutes(run.path), threads=args.threads, people=cfg.people, clips=cfg.clips, onnx=dict(clips=len(some), same=same), times=times_of(reads, rows), real=real)), READERS)
+    keep(args.lang, plain(dict(test=run.metrics, curve=curve, minutes=minutes(run.path), threads=args.threads, people=cfg.people, clips=cfg.clips, kind=cfg.kind, onnx=dict(clips=len(some), same=same), times=times_of(reads, rows), real=real)), READERS)
     clip = rows[len(rows) // 2]
     reads.show(np.asarray(mouth_of(clip)), clip.text).savefig(READERS.with_name(f"figures_lipreader_{args.lang}.jpg"), dpi=80)
+
+
+def dubs(model, videos, out):
+    "Each real video says what the next one says: offset and confidence before and after, a row of frames of each."
+    from lipsync.gan.predictor import open_face
+    judge, rows, lines = load(bundled("sync")), [], []
+    for k, video in enumerate(videos):
+        speech = np.asarray(read(videos[(k + 1) % len(videos)], stop=3.))
+        face = open_face(video, model.cfg.size)
+        before, after = judge.measure(video), judge.measure(model.dub(face, speech, out / f"{video.stem}.mp4"))
+        rows.append(dict(clip=video.name, person=video.parent.name, before=dict(offset_ms=before.offset_ms, confidence=before.confidence), after=dict(offset_ms=after.offset_ms, confidence=after.confidence)))
+        made = [f for _, f in zip(range(70), model.frames(face, speech))]
+        at = range(10, len(made), 10)
+        film = list(face.pictures([i % face.n for i in range(len(made))]))
+        lines += [[head(s[i], face.marks[i % face.n]) for i in at] for s in (film, made)]
+    return rows, lines
+
+
+def gan(args):
+    from lipsync.gan.judge import answers
+    from lipsync.recipes.gan import RECIPE, GanConfig, Hearing, gan_people, stage_scores
+    cfg = load_config(TOP / "nbs/recipes/gan_small.yaml", GanConfig)
+    if args.epochs: cfg = replace(cfg, epochs=args.epochs)
+    run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
+    about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
+    keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, cfg.judged), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
+    net, rows = load(run.path).model, list(gan_people(cfg).split("test"))
+    shown = [answers(net, r, o, Hearing(cfg.visemes)(o), cfg.frames, cfg.margin)["pictures"] for r, o in zip(rows[:4], rows[1:5])]
+    sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")))
+    if not args.real: return
+    videos, found = sorted(p for p in args.real.rglob("*") if p.suffix in (".mp4", ".mpg")), {}
+    tuned = train(RECIPE, replace(cfg, data=str(args.real), init=str(run.path), out=str(args.out / "tuned"), resume="auto", epochs=9, sync_from=3, full_from=6, windows=0, valid_share=.2, test_share=.2, judged=-1, lr=cfg.lr / 4))
+    for name, model in (("drawn", load(run.path)), ("tuned", load(tuned.path))):
+        (args.out / name).mkdir(exist_ok=True)
+        found[name], lines = dubs(model, videos, args.out / name)
+        sheet(DUBBED.with_name(f"figures_gan_{name}.jpg"), *lines)
+    keep("real", plain(dict(found, tuning=tuned.metrics, minutes=minutes(tuned.path))), DUBBED)
 
 
 def main():
@@ -175,7 +242,8 @@ def main():
     q = sub.add_parser("talker"); q.add_argument("out", type=Path); q.add_argument("--clips", type=int, default=4); q.set_defaults(run=talker)
     q = sub.add_parser("actor"); q.add_argument("video", type=Path); q.add_argument("speech", type=Path); q.add_argument("out", type=Path); q.add_argument("-n", "--epochs", type=int, default=60); q.set_defaults(run=actor)
     q = sub.add_parser("sync"); q.add_argument("--people", type=int, default=640); q.set_defaults(run=sync, out=Path("."))
-    q = sub.add_parser("reader"); q.add_argument("lang", choices=("en", "cmn")); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder of GRID clips"); q.add_argument("--init", default="", help="a lipreader whose eyes are taken over"); q.add_argument("-n", "--epochs", type=int, default=0); q.set_defaults(run=reader)
+    q = sub.add_parser("reader"); q.add_argument("lang", choices=("en", "cmn")); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder of GRID clips"); q.add_argument("--init", default="", help="a lipreader whose eyes are taken over"); q.add_argument("-n", "--epochs", type=int, default=0); q.add_argument("--kind", default="", help="sentences: grid (commands) or everyday"); q.add_argument("--lm", default="", help="language model for the beam, from lipsync lm"); q.set_defaults(run=reader)
+    q = sub.add_parser("gan"); q.add_argument("out", type=Path); q.add_argument("--real", type=Path, help="folder with a folder of videos for each person"); q.add_argument("-n", "--epochs", type=int, default=0); q.set_defaults(run=gan)
     args = p.parse_args()
     args.out = args.out.absolute()
     import torch

@@ -165,8 +165,8 @@ def told_at(clip: Clip, # with words, in its extras or its alignment
             lang: str, # language of the text
             reach: float = .12, # s before and behind a word
            ) -> np.ndarray | None: # from where to where each character of the spelled text may be told, shares of the clip, [L,2]; None where nobody knows
-    "When each character is said, roughly."
-    words = clip.extras.get("words") or ([(w.start - clip.start, w.stop - clip.start, w.label) for w in clip.phones().words] if clip.alignment is not None else [])
+    "When each character is said, roughly. `InputError`: the alignment cannot be read."
+    words = clip.extras.get("words") or ([(w.start, w.stop, w.label) for w in clip.phones().words] if clip.alignment is not None else [])
     words = [(a, b, w) for a, b, w in ((a, b, spelling(w, lang)) for a, b, w in words) if w]
     between = "" if is_han(lang) else " "
     if not reach or not words or not clip.seconds or between.join(w for *_, w in words) != spelling(clip.text, lang): return None
@@ -183,7 +183,6 @@ class MouthItem:
     encode: object # text -> list of numbers
     end: int = 3 # number of the end mark
     augment: MouthAugment | None = None # what is done in training
-    when: object = None # (clip) -> shares [L,2] or None, see `told_at`
 
     def __call__(self, clip: Clip, # the clip
                  rng: np.random.Generator | None = None, # None: the clip as it is
@@ -191,9 +190,9 @@ class MouthItem:
                 ):
         mouth = mouth_of(clip)
         mouth = self.augment(mouth, rng) if rng is not None and self.augment is not None else np.array(mouth)
-        text, shares = torch.tensor([*self.encode(clip.text), self.end]), self.when(clip) if self.when is not None else None
+        text = torch.tensor([*self.encode(clip.text), self.end])
         when = torch.tensor([[0., 1.]]).repeat(len(text), 1)
-        if shares is not None: when[:-1] = torch.from_numpy(shares)
+        if (told := clip.extras.get("told")) is not None: when[:-1] = torch.from_numpy(told)
         return torch.from_numpy(mouth), text, when
 
 def mouth_batch(items: list, # of (mouths, numbers, when)

@@ -77,21 +77,23 @@ def answers(net: Generator, # trained
             frames: int = 10, # heard at once, as in training
             margin: int = 8, # heard before and behind them
            ) -> dict: # pictures: name -> uint8 [n,H,W,3], squares: name -> uint8 [n,S,S,3], and what the measures need
-    "The dub, two answers without a network, and the truth."
+    "The dub, three answers without a network, and the truth."
     p, q, size = Prepared(row.extras["prepared"]), Prepared(other.extras["prepared"]), net.size
     n = min(p.n_frames, q.n_frames, int(row.extras["seconds"] * VIDEO_FPS))
     film = np.stack([f.rgb for f, _ in zip(read_frames(p.source, VIDEO_FPS), range(n))])
     places, marks = inner(p.places(crop_step(size)), RIM)[:n], p.landmarks.plain().numpy()[:n]
     squares = np.asarray(p.crop(crop_step(size))[:n, RIM:RIM + size, RIM:RIM + size])
-    made = Dubbing(net, squares[shown(marks)], np.asarray(q.mel[:n * MEL_PER_VIDEO]), vis[:n], frames, margin)
+    refs = squares[shown(marks)]
+    made = Dubbing(net, refs, np.asarray(q.mel[:n * MEL_PER_VIDEO]), vis[:n], frames, margin)
     dubbed = np.concatenate([made.draw(squares[i:i + 10], np.arange(i, min(i + 10, n))) for i in range(0, n, 10)])
-    mean, soft = np.broadcast_to(squares.mean(0).round().astype(np.uint8), squares.shape), net.mask.cpu().numpy()
+    copied, mean = (np.broadcast_to(v, squares.shape) for v in (refs[len(refs) // 2], squares.mean(0).round().astype(np.uint8)))
+    soft = net.mask.cpu().numpy()
     put = lambda new: np.stack([paste(a, b, M, soft) for a, b, M in zip(film, new, places)])
     shot = said_by(row, other, n)
     truth = np.stack([f for f, _ in zip(shot.frames(), range(n))])
-    pictures = dict(generator=put(dubbed), film=film, mean=put(mean), truth=truth)
+    pictures = dict(generator=put(dubbed), copied=put(copied), mean=put(mean), film=film, truth=truth)
     cut = lambda v: np.stack([warp(a, M, size) for a, M in zip(v, places)])
-    return dict(pictures=pictures, squares=dict(generator=dubbed, film=squares, mean=mean, truth=cut(truth)), places=places, soft=soft, mel=np.asarray(q.mel[:n * MEL_PER_VIDEO], np.float32),
+    return dict(pictures=pictures, squares=dict(generator=dubbed, copied=copied, mean=mean, film=squares, truth=cut(truth)), places=places, soft=soft, mel=np.asarray(q.mel[:n * MEL_PER_VIDEO], np.float32),
                 marks=(marks, shot.truth.landmarks.numpy()[:n]), closing=np.array([t for t, kind in shot.truth.closed if kind == "PP" and t < n], int), silent=shot.moves[:n, 0] < .02)
 
 # %% ../../nbs/77_gan.judge.ipynb #53a6f03a
@@ -149,10 +151,10 @@ def new_speech(net: Generator, # trained
     return dict(people=len(clips), **out)
 
 def speech_table(scores: dict, # from `new_speech`, or name -> its answer
-                 names: dict | None = None, # answer -> title; None: all four
+                 names: dict | None = None, # answer -> title; None: all five
                 ) -> str: # a Markdown table
     "The figures as a Markdown table."
-    names = names or dict(generator="generator", film="copied frame", mean="mean mouth", truth="the truth itself")
+    names = names or dict(generator="generator", copied="copied reference", mean="mean mouth", film="the film as it was", truth="the truth itself")
     def said(d, form):
         if not d or d["value"] is None: return "-"
         return f"{d['value']:{form}}" + (f" [{d['low']:{form}}, {d['high']:{form}}]" if d.get("low") is not None else "")

@@ -89,10 +89,15 @@ class Perceptual(nn.Module):
                 *more: Tensor, # other targets, not looked at
                ) -> Tensor: # one number
         "Compare what the network sees."
-        x = torch.cat([pred.float().flatten(0, 1), true.float().flatten(0, 1)])
+        got = self._seen(pred)
+        with torch.no_grad(): wanted = self._seen(true)
+        return sum(F.l1_loss(a, b) / b.abs().mean().clamp(min=1e-6) for a, b in zip(got, wanted)) / len(got)
+
+    def _seen(self, x):
+        x = x.float().flatten(0, 1)
         if self.size and x.shape[-1] > self.size: x = F.interpolate(x, (self.size, self.size), mode="area")
         got = self.net(x)
-        return sum(F.l1_loss(*f.chunk(2)) / f.chunk(2)[1].abs().mean().detach().clamp(min=1e-6) for f in (got if isinstance(got, (list, tuple)) else [got])) / (len(got) if isinstance(got, (list, tuple)) else 1)
+        return got if isinstance(got, (list, tuple)) else [got]
 
 # %% ../../nbs/52_losses.image.ipynb #e5003540
 def vgg19(path: str, # vgg19 weights of torchvision: a .safetensors or .pth state dict

@@ -60,6 +60,7 @@ class GanConfig(RunConfig):
     windows: int = setting(4, "windows of each film in an epoch; 0: all", "data")
     visemes: str = setting("", "who hears the visemes: labels, a run of the recipe tcn, or empty for the one that ships", "data")
     width: str = setting("small", "small (1.3 million weights) or full (18 million)", "model", choices=("small", "full"))
+    init: str = setting("", "run of this recipe with whose weights it begins, to be tuned on other people", "model")
     sync_from: int = setting(1, "first epoch of the stage sync, from 0")
     full_from: int = setting(2, "first epoch of the stage full, from 0")
     w_pixels: float = setting(1., "weight of the pixels, more of it at the mouth")
@@ -140,6 +141,7 @@ def gan_model(cfg: GanConfig, # the settings
         folders = sorted({r.extras["prepared"] for r in dls.train.dataset.corpus})
         mel = np.concatenate([np.asarray(Prepared(f).mel, np.float32) for f in folders[:: max(1, len(folders) // 100)]])
         net.hear.affine.set(mel.mean(0), np.maximum(mel.std(0), 1))
+        if cfg.init: Run(cfg.init).load(net)
     return net
 
 # %% ../../nbs/78_recipes.gan.ipynb #93c35526
@@ -248,14 +250,14 @@ def speech_scores(model: Generator, # trained
 
 def stage_scores(run: Run, # of this recipe
                  people: int = 0, # how many are judged; 0: as many as `judged` says
-                ) -> dict: # stage -> the generator's figures, and those of `film`
+                ) -> dict: # stage -> the generator's figures, and those of `copied` and `film`
     "What each stage improves: the best checkpoint of each, over the same people and speeches."
     cfg, out = from_dict(GanConfig, run.config, where=str(run.path)), {}
     for stage in gan_stages(cfg):
         which = next((w for w in (f"best_{stage.name}", "best") if (run.path / f"{w}.safetensors").is_file()), None)
         if which is None or which == "best" and cfg.epochs <= stage.start: continue
         found = speech_scores(run.load(gan_model(cfg), which), cfg, people)
-        out |= {stage.name: found["generator"], "film": found["film"], "people": found["people"]}
+        out |= {stage.name: found["generator"], **{k: found[k] for k in ("copied", "film", "people")}}
     return out
 
 # %% ../../nbs/78_recipes.gan.ipynb #399e5b9a

@@ -91,10 +91,10 @@ def filled(cfg: LipreaderConfig, # the settings
 def lipreader_corpus(cfg: LipreaderConfig, # the settings
                     ) -> Corpus: # train, valid and test rows, all usable
     "The corpus that `cfg.data` names, split by person, with unusable clips listed in `.skipped`."
-    return _corpus(cfg.data, cfg.lang, cfg.people, cfg.clips, cfg.kind, cfg.valid_share, cfg.test_share, cfg.max_seconds, filled(cfg)["slots"], cfg.seed, max(cfg.workers, 1))
+    return _corpus(cfg.data, cfg.lang, cfg.people, cfg.clips, cfg.kind, cfg.valid_share, cfg.test_share, cfg.max_seconds, filled(cfg)["slots"], cfg.seed, max(cfg.workers, 1), cfg.reach)
 
 @lru_cache(4)
-def _corpus(data, lang, people, clips, kind, valid, test, longest, slots, seed, workers):
+def _corpus(data, lang, people, clips, kind, valid, test, longest, slots, seed, workers, reach=0.):
     if data == "embedded": rows = drawn_mouths(people, clips, lang, kind, seed=seed, valid=valid, test=test, workers=workers)
     elif is_prepared(data): rows = with_splits(prepared_corpus(data, ("mouth_96",)).map(_mouths_of), valid, test, seed)
     else: rows = open_corpus(data, valid=valid, test=test, seed=seed, align=False)
@@ -103,8 +103,17 @@ def _corpus(data, lang, people, clips, kind, valid, test, longest, slots, seed, 
     rows = rows.filter(lambda c: bool(spelling(c.text, lang)), reason="has no text")
     rows = rows.filter(lambda c: c.seconds <= longest or c.split == "test", reason=f"is longer than {longest:g} s")
     rows = rows.filter(lambda c: c.split != "train" or places_for(spelling(c.text, lang)) <= int(c.seconds * VIDEO_FPS) * slots, reason="has more characters than CTC has places for")
+    rows = _timed(rows, lang, reach)
     if not len(rows): raise InputError("not one clip can be learnt from", path=data, found=f"{len(rows.skipped)} that cannot" + f", the first: {': '.join(map(str, rows.skipped[0]))}" * bool(rows.skipped), wanted="videos with text")
     return rows
+
+def _timed(rows, lang, reach):
+    "With the times of the words, looked up once; rows whose alignment cannot be read are skipped."
+    kept, skipped = [], list(rows.skipped)
+    for c in rows:
+        try: kept.append(replace(c, extras={**c.extras, "told": told_at(c, lang, reach)}))
+        except InputError as err: skipped.append((c.id, str(err)))
+    return Corpus(kept, skipped, rows.source, rows.notes)
 
 def _mouths_of(clip): return replace(clip, extras={**clip.extras, "crops": str(Prepared(clip.extras["prepared"]).path("mouth_96"))})
 
@@ -162,9 +171,8 @@ def lipreader_dls(cfg: LipreaderConfig, # the settings
     tokens = tokens_of(cfg)                 # first: a vocabulary of another language stops before a corpus is drawn
     corpus = lipreader_corpus(cfg)
     augment = dict(none=None, light=MouthAugment(replace(VideoAugment.light(0), affine=1.), 0.), normal=MouthAugment(), heavy=MouthAugment(VideoAugment.heavy(0), .15))[cfg.augment]
-    when = partial(told_at, lang=cfg.lang, reach=cfg.reach)
-    train = Buckets(corpus.split("train"), MouthItem(tokens.encode, EOS, augment, when), seed=cfg.seed, bs=cfg.bs, first=cfg.first, grow=cfg.grow)
-    valid = Buckets(corpus.split("valid"), MouthItem(tokens.encode, EOS, when=when), train=False)
+    train = Buckets(corpus.split("train"), MouthItem(tokens.encode, EOS, augment), seed=cfg.seed, bs=cfg.bs, first=cfg.first, grow=cfg.grow)
+    valid = Buckets(corpus.split("valid"), MouthItem(tokens.encode, EOS), train=False)
     dls = dataloaders(train, valid, cfg.bs, workers=cfg.workers, collate=partial(mouth_batch, start=SOS, fill=PAD), device=pick_device(cfg.device), n_inp=3)
     dls.tokens = tokens
     return dls

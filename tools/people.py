@@ -5,6 +5,7 @@
     python tools/people.py labels DATA OUT RUN   how well aligners agree with each other and with hand-made phones: OUT/labels.json
     python tools/people.py figures OUT MODEL...  what a model scores on speakers it has not heard, and on spoilt sound: OUT/figures.json
     python tools/people.py ship RUN              the two networks of a trained run become lipsync/weights/tcn and tcn_live
+    python tools/people.py mandarin DATA OUT     the students that ship, tuned on eSpeak's Mandarin; both on unheard Mandarin voices and on a woman's words: OUT/mandarin.json
     python tools/people.py card OUT              the figures, and a README.md beside each model that ships
 """
 import argparse, json
@@ -13,9 +14,9 @@ from pathlib import Path
 import numpy as np, torch
 from lipsync.audio import augment as change
 from lipsync.audio.core import read
-from lipsync.config import save_config
+from lipsync.config import load_config, save_config
 from lipsync.config import replace as with_settings
-from lipsync.core import LipsyncError, load_tensors, progress, read_json, save_tensors, stable_seed, write_json
+from lipsync.core import LipsyncError, bundled, load_tensors, progress, read_json, save_tensors, stable_seed, write_json
 from lipsync.corpus.align import align, espeak_says, phone_loop
 from lipsync.corpus.core import Corpus
 from lipsync.corpus.frames import keep_mels, mel_of, repeats
@@ -24,8 +25,13 @@ from lipsync.corpus.source import open_corpus
 from lipsync.corpus.speech import speech_corpus
 from lipsync.inference import find_model, load, load_weights, recipe_of
 from lipsync.intervals import Alignment, Interval, read_alignment
+from lipsync.learner import train
 from lipsync.metrics.core import accuracy, confusion, macro_f1, viseme_scores
+from lipsync.metrics.text import text_scores
 from lipsync.recipes.phones import posteriors, priors, realigned, taught
+from lipsync.recipes.tcn import RECIPE, TcnConfig
+from lipsync.speech.engine import Engine
+from lipsync.speech.espeak import speak
 from lipsync.text import words
 from lipsync.timebase import SR, n_mel
 from lipsync.track import frame_labels, viseme_cues
@@ -231,6 +237,41 @@ def figures(args):
         write_json(file, out)
 
 
+def sounds(labels, shortest=3):
+    "What a track says, as a text: a letter for each run of frames of one viseme, without silence."
+    labels = np.asarray(labels)
+    edges = np.flatnonzero(np.diff(labels)) + 1
+    runs = [int(part[0]) for part in np.split(labels, edges) if len(part) >= shortest and part[0] > 0]
+    return "".join(chr(97 + v) for v, before in zip(runs, [None, *runs]) if v != before)
+
+
+def words_of(folder):
+    "[(sound, visemes that eSpeak says its characters are)]: of real recordings; the times are not needed."
+    out = []
+    with Engine() as engine:
+        for path in sorted(Path(folder).glob("cmn-*.mp3")):
+            wav, al = speak(path.stem.removeprefix("cmn-"), "cmn", engine=engine)
+            out.append((read(path), sounds(frame_labels(viseme_cues(al), n_mel(len(wav))), 1)))
+    return out
+
+
+def mandarin(args):
+    voices, file = speech_corpus(args.voices, seed=8, langs="cmn"), args.out / "mandarin.json"
+    args.out.mkdir(parents=True, exist_ok=True)
+    voices.save(args.out / "cmn.jsonl")
+    test, words, out = voices.split("test"), words_of(args.data / "zh/words"), {}
+    for name in ("tcn", "tcn_live"):
+        cfg = load_config(bundled(name) / "config.yaml", TcnConfig)
+        run = train(RECIPE, with_settings(cfg, data=str(args.out / "cmn.jsonl"), init=str(bundled(name)), epochs=args.epochs, lr=5e-4, soft_labels=0., save_every=0, out=str(args.out / f"{name}_cmn"), resume="auto"))
+        for who, path in ((name, bundled(name)), (f"{name}_cmn", run.path)):
+            model = load(path)
+            true, pred = [t for _, t in words], [sounds(model.visemes(w).labels) for w, _ in progress(words, len(words), who, "word")]
+            other = pred[len(pred) // 2:] + pred[:len(pred) // 2]
+            out[who] = dict(look_ahead_ms=cfg.look_ahead, voices=short(viseme_scores(*answers(model, test))), words=dict(words=len(words), wrong=text_scores(true, pred, words=False)["cer"], of_another_word=text_scores(true, other, words=False)["cer"]))
+            print(who, out[who]["voices"]["accuracy"], out[who]["voices"]["macro_f1"], out[who]["words"], flush=True)
+            write_json(file, out)
+
+
 def tuned(net, rows):
     "Move the last layer's biases (not that of silence) so that accuracy + macro-F1 on validation speakers is highest: what the class weights of the training began."
     with torch.inference_mode(): logits = np.concatenate([net.eval()(torch.from_numpy(mel_of(c))[None])[0].numpy() for c in rows])
@@ -295,7 +336,7 @@ Licence of the weights: Apache-2.0, as the package; the licences above ask to na
 def card(args):
     "figures.json in the package, and a README.md beside each model."
     out, weights = read_json(args.out / "figures.json"), Path(__file__).resolve().parents[1] / "lipsync" / "weights"
-    for name in ("labels1", "labels2", "steps"):
+    for name in ("labels1", "labels2", "steps", "mandarin"):
         if (args.out / f"{name}.json").is_file(): out[name] = read_json(args.out / f"{name}.json")
     out["models"] = {k: v for k, v in out["models"].items() if (weights / k).is_dir()}
     write_json(weights / "figures.json", out)
@@ -313,13 +354,14 @@ def card(args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(required=True)
-    for fn, names in ((corpus, "data out"), (teach, "out run"), (labels, "data out run"), (figures, "out model"), (ship, "run"), (card, "out")):
+    for fn, names in ((corpus, "data out"), (teach, "out run"), (labels, "data out run"), (figures, "out model"), (mandarin, "data out"), (ship, "run"), (card, "out")):
         c = sub.add_parser(fn.__name__)
         for name in names.split(): c.add_argument(name, type=Path, **({"nargs": "+"} if name == "model" else {}))
         if fn in (teach, labels): c.add_argument("-n", type=int, default=1, help="round")
         if fn is teach: c.add_argument("--realign", choices=("", "some", "all"), default="some", help="align again: nothing, all but the learners' sentences, everything"); c.add_argument("--piece", type=float, default=5., help="chunk_max of the student, s")
         if fn is labels: c.add_argument("--most", type=int, default=60, help="clips of a set")
-        if fn is teach: c.add_argument("--voices", type=int, default=600, help="eSpeak sentences")
+        if fn in (teach, mandarin): c.add_argument("--voices", type=int, default=600 if fn is teach else 1500, help="eSpeak sentences")
+        if fn is mandarin: c.add_argument("--epochs", type=int, default=4)
         if fn is ship: c.add_argument("--tune", type=Path, help="OUT: biases of the classes are set on its validation speakers")
         if fn is figures: c.add_argument("--quick", action="store_true", help="no spoilt sound"); c.add_argument("--most", type=int, default=1000, help="clips of a set"); c.add_argument("--spoil", type=int, default=1000, help="clips that are spoilt"); c.add_argument("--wait", type=int, default=0, help="clips for the figures of --quality best")
         c.set_defaults(do=fn)

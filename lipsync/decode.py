@@ -234,6 +234,7 @@ class Beam:
     lm: NGram | None = None
     lm_weight: float = .3 # of the language model, if there is one
     bonus: float = 0. # for each character: above 0, longer texts
+    early: float = 3. # a text may end where attention finds no character likelier than the end by more than this, natural logarithm
 
     def __post_init__(self):
         if self.size < 1 or not 0 <= self.ctc <= 1 or self.lm_weight < 0: raise InputError("such a beam cannot search", found=f"size {self.size}, ctc {self.ctc}, lm_weight {self.lm_weight}", wanted="1 or more; 0 to 1; 0 or more")
@@ -260,12 +261,12 @@ def search(self: Beam,
            logp: torch.Tensor, # CTC log probabilities of the clip, [S,V]
           ) -> list[Hypothesis]: # ended ones, the best first
     "Search one clip."
-    seen, prefix, alive, ended, state = logp.amax(0), Prefixes(logp), [Hypothesis([], 0.)], [], None
+    seen, prefix, alive, ended, cut, state = logp.amax(0), Prefixes(logp), [Hypothesis([], 0.)], [], [], None
     for _ in range(len(logp)):
         att, state = self._ask(model, alive, state, kv)
         done = prefix.whole()
-        for k, h in enumerate(alive): ended.append(self._scored(h.numbers, h.attention + float(att[k, EOS]), float(done[k]), h.lm + self._lm(h)[EOS] if self.lm else 0.))
-        ended = sorted(ended, key=lambda h: -h.score)[:self.size]
+        for k, h in enumerate(alive): (ended if self._may_end(att[k]) else cut).append(self._scored(h.numbers, h.attention + float(att[k, EOS]), float(done[k]), h.lm + self._lm(h)[EOS] if self.lm else 0.))
+        ended, cut = (sorted(v, key=lambda h: -h.score)[:self.size] for v in (ended, cut))
         cand = self._candidates(att, seen)
         ctc, att = prefix.grow(cand), att.gather(1, cand)
         lm = torch.stack([torch.from_numpy(self._lm(h))[c] for h, c in zip(alive, cand)]) if self.lm else torch.zeros_like(att)
@@ -276,8 +277,8 @@ def search(self: Beam,
         prefix.take(rows, cols)
         state = None if state is None else tuple(s[:, rows] for s in state)
         alive = [Hypothesis([*alive[r].numbers, int(cand[r, c])], float(b), alive[r].attention + float(att[r, c]), float(ctc[r, c]), alive[r].lm + float(lm[r, c])) for r, c, b in zip(rows.tolist(), cols.tolist(), best)]
-        if alive[0].score < ended[0].score - max(self.bonus, 0) * (len(logp) - len(alive[0].numbers)): break
-    return ended
+        if ended and alive[0].score < ended[0].score - max(self.bonus, 0) * (len(logp) - len(alive[0].numbers)): break
+    return ended or cut
 
 # %% ../nbs/55_decode.ipynb #0ad16142
 @patch
@@ -288,6 +289,9 @@ def _ask(self: Beam, model, alive, state, kv):
     last = torch.tensor([[h.numbers[-1] if h.numbers else SOS] for h in alive], device=device)
     logits, state, _ = model.decode_from(last, state, (kv[0].expand(K, -1, -1, -1), kv[1].expand(K, -1, -1, -1)), None)
     return logits[:, 0].float().log_softmax(-1).cpu(), state
+
+@patch
+def _may_end(self: Beam, att): return self.ctc == 1 or float(att[UNK:].max() - att[EOS]) <= self.early
 
 @patch
 def _lm(self: Beam, h): return self.lm.log_probs(self.tokens.decode(h.numbers), self.tokens)

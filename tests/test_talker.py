@@ -76,7 +76,7 @@ def test_another_size_is_refused_by_name(trained):
     (tmp / "wrong" / "best.safetensors").write_bytes((tmp / "run" / "best.safetensors").read_bytes())
     (tmp / "wrong" / "config.yaml").write_text(text.replace("width: 32", "width: 16"))
     with pytest.raises(CheckpointError, match="another model"): load(tmp / "wrong")
-    (tmp / "wrong" / "config.yaml").write_text(text.replace("audio: mel", "audio: ave"))
+    (tmp / "wrong" / "config.yaml").write_text(text.replace("audio: ave", "audio: mel"))
     with pytest.raises(CheckpointError, match="sound.affine"): load(tmp / "wrong")
     assert main(["dub", "--person", str(bundled("tcn")), str(tmp / "new speech.wav"), str(tmp / "no.mp4")]) == 1 and not (tmp / "no.mp4").exists()
 

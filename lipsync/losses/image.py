@@ -59,6 +59,7 @@ class Gradients(nn.Module):
             x = F.avg_pool2d(x, 2)
         return out
 
+# %% ../../nbs/52_losses.image.ipynb #798a73bb
 class Frozen(nn.Module):
     "A network without gradients of its own, in eval mode for ever, and left out of checkpoints."
     def __init__(self,
@@ -95,8 +96,7 @@ class Perceptual(nn.Module):
 
     def _seen(self, x):
         x = x.float().flatten(0, 1)
-        if self.size and x.shape[-1] > self.size: x = F.interpolate(x, (self.size, self.size), mode="area")
-        got = self.net(x)
+        got = self.net(F.interpolate(x, (self.size, self.size), mode="area") if 0 < self.size < x.shape[-1] else x)
         return got if isinstance(got, (list, tuple)) else [got]
 
 # %% ../../nbs/52_losses.image.ipynb #e5003540

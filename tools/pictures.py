@@ -17,7 +17,7 @@ from lipsync.audio.core import read
 from lipsync.config import load_config, replace
 from lipsync.core import bundled, read_json, write_json
 from lipsync.inference import load
-from lipsync.learner import plain, train
+from lipsync.learner import Run, plain, train
 from lipsync.recipes.talker import RECIPE, TalkerConfig, drawn_person
 from lipsync.talker import talker_scores
 from lipsync.timebase import SR, VIDEO_FPS
@@ -58,6 +58,12 @@ def sheet(path, *lines):
     Image.fromarray(rows_of(*lines)).save(path, quality=85)
 
 
+def trained(recipe, cfg):
+    "The run of these settings: the one in `out`, where it is complete, or a training."
+    out = Path(cfg.out)
+    return Run(out) if (out / "metrics.json").is_file() and len(Run(out).history) >= cfg.epochs else train(recipe, replace(cfg, resume="auto"))
+
+
 def minutes(run):
     "How long a run was trained, by its own clock."
     return sum(row["seconds"] for row in read_json(Path(run) / "timings.json")) / 60
@@ -65,7 +71,7 @@ def minutes(run):
 
 def talker(args):
     cfg = load_config(TOP / "nbs/recipes/talker.yaml", TalkerConfig)
-    run = train(RECIPE, replace(cfg, syncnet=str(bundled("sync")), out=str(args.out / "run"), resume="auto"))
+    run = trained(RECIPE, replace(cfg, syncnet=str(bundled("sync")), out=str(args.out / "run")))
     person = load(run.path)
     scores = talker_scores(person, clips=args.clips, seconds=6.)
     who = drawn_person(person.cfg)
@@ -85,8 +91,8 @@ def actor(args):
         args.out.mkdir(parents=True, exist_ok=True)
         shown = read_video(args.video, stop=15.)
         write_video(clip, np.asarray(shown), VIDEO_FPS, np.asarray(read(args.video, stop=15.)), SR)
-    cfg = TalkerConfig(data=str(clip), out=str(args.out / "run"), epochs=args.epochs, bs=4, audio="ave", ema=.99, syncnet=str(bundled("sync")), resume="auto")
-    run = train(RECIPE, cfg)
+    cfg = TalkerConfig(data=str(clip), out=str(args.out / "run"), epochs=args.epochs, bs=4, audio="ave", ema=.99, syncnet=str(bundled("sync")))
+    run = trained(RECIPE, cfg)
     person, judge = load(run.path), load(bundled("sync"))
     speech = read(args.speech, stop=6.)
     before, after = judge.measure(clip), judge.measure(person.dub(np.asarray(speech), args.out / "dub.mp4"))
@@ -99,7 +105,6 @@ def actor(args):
 
 def sync(args):
     from lipsync.config import from_dict
-    from lipsync.learner import Run
     from lipsync.recipes.syncnet import SyncnetConfig, judge, sync_corpus, sync_scores
     run = Run(bundled("sync"))
     cfg = replace(from_dict(SyncnetConfig, run.config), people=args.people, seed=101)
@@ -179,7 +184,7 @@ def reader(args):
     from lipsync.recipes.lipreader import RECIPE, LipreaderConfig, lipreader_corpus
     from lipsync.reader import OnnxReader, export_reader
     cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, device="cpu", **{k: v for k, v in dict(init=args.init, epochs=args.epochs, kind=args.kind, lm=args.lm).items() if v})
-    run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
+    run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
     target = bundled(f"lipreader_{args.lang}")
     shipped(run, target)
     reads = load(target)
@@ -220,7 +225,7 @@ def gan(args):
     from lipsync.recipes.gan import RECIPE, GanConfig, Hearing, gan_people, stage_scores
     cfg = load_config(TOP / "nbs/recipes/gan_small.yaml", GanConfig)
     if args.epochs: cfg = replace(cfg, epochs=args.epochs)
-    run = train(RECIPE, replace(cfg, out=str(args.out / "run"), resume="auto"))
+    run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
     about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
     keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, cfg.judged), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))
@@ -228,7 +233,7 @@ def gan(args):
     sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")))
     if not args.real: return
     videos, found = sorted(p for p in args.real.rglob("*") if p.suffix in (".mp4", ".mpg")), {}
-    tuned = train(RECIPE, replace(cfg, data=str(args.real), init=str(run.path), out=str(args.out / "tuned"), resume="auto", epochs=9, sync_from=3, full_from=6, windows=0, valid_share=.2, test_share=.2, judged=-1, lr=cfg.lr / 4))
+    tuned = trained(RECIPE, replace(cfg, data=str(args.real), init=str(run.path), out=str(args.out / "tuned"), epochs=9, sync_from=3, full_from=6, windows=0, valid_share=.2, test_share=.2, judged=-1, lr=cfg.lr / 4))
     for name, model in (("drawn", load(run.path)), ("tuned", load(tuned.path))):
         (args.out / name).mkdir(exist_ok=True)
         found[name], lines = dubs(model, videos, args.out / name)

@@ -103,13 +103,15 @@ def _tracked(pictures):
 
 def measures(got: dict, # from `answers`
              judge: nn.Module, # a SyncNet
+             names: tuple = (), # of the answers, the truth among them; empty: all
             ) -> dict: # answer -> figure -> number
-    "Figures of all answers of one clip."
+    "Figures of the answers of one clip."
     truth, shape = got["pictures"]["truth"], got["pictures"]["truth"].shape[1:3]
     painted = np.stack([warp((got["soft"] > 0).astype(np.float32), inverse(M), shape[::-1], "zero") > .5 for M in got["places"]])
     lips = np.maximum(*(mouth_weights(m[:, 48:68], max(shape))[:, :shape[0], :shape[1]] for m in got["marks"])) > 1.5
-    marks, out = {k: _tracked(v) for k, v in got["pictures"].items()}, {}
-    for name, x in got["pictures"].items():
+    marks, out = {k: _tracked(got["pictures"][k]) for k in names or got["pictures"]}, {}
+    for name in marks:
+        x = got["pictures"][name]
         far, said = landmark_distance(marks["truth"], marks[name]), mouth_agreement(marks["truth"], marks[name], got["closing"], got["silent"])
         sync = judge.measure(_light(got["squares"][name]), torch.tensor(got["mel"]))
         error = lambda m: float(((truth.astype(np.float32) - x)**2)[m].mean())
@@ -133,13 +135,14 @@ def new_speech(net: Generator, # trained
                frames: int = 10, # heard at once, as in training
                margin: int = 8, # heard before and behind them
                most: int = 0, # people; 0: all
+               names: tuple = (), # of the answers, the truth among them; empty: all
               ) -> dict: # answer -> figure -> value, low, high; clips
     "Dub each person with another's speech, and compare with the truth. `InputError`: not drawn people, or nobody."
     rows = list(rows)
     if not rows: raise InputError("there is nobody to judge", wanted="prepared, drawn people")
     pairs = [(r, rows[(k + 1) % len(rows)]) for k, r in enumerate(rows)][:most or None]
     if len(rows) == 1: pairs = [(rows[0], rows[0])]
-    clips = [measures(answers(net, r, o, hear(o), frames, margin), judge) for r, o in progress(pairs, label="new speech", unit="person")]
+    clips = [measures(answers(net, r, o, hear(o), frames, margin), judge, names) for r, o in progress(pairs, label="new speech", unit="person")]
     decibel = lambda e: 10 * np.log10(255**2 / np.maximum(e, 1e-9))
     people, out = np.stack([c["truth"]["person"] for c in clips]), {}
     for name in clips[0]:

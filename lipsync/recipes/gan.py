@@ -243,10 +243,11 @@ def gan_evaluate(learn: object, # a Learner with the trained model
 def speech_scores(model: Generator, # trained
                   cfg: GanConfig, # the settings
                   people: int = 0, # how many are judged; 0: as many as `judged` says
+                  names: tuple = (), # of the answers, the truth among them; empty: all
                  ) -> dict: # from `lipsync.gan.judge.new_speech`
     "Unseen, drawn people with another's speech, against the truth. `InputError`: they are not drawn."
     rows = gan_people(cfg)
-    return new_speech(model.eval(), rows.split("test" if "test" in rows.splits else "valid"), Hearing(cfg.visemes), judge_of(cfg), cfg.frames, cfg.margin, people or max(cfg.judged, 0))
+    return new_speech(model.eval(), rows.split("test" if "test" in rows.splits else "valid"), Hearing(cfg.visemes), judge_of(cfg), cfg.frames, cfg.margin, people or max(cfg.judged, 0), names)
 
 def stage_scores(run: Run, # of this recipe
                  people: int = 0, # how many are judged; 0: as many as `judged` says
@@ -256,8 +257,8 @@ def stage_scores(run: Run, # of this recipe
     for stage in gan_stages(cfg):
         which = next((w for w in (f"best_{stage.name}", "best") if (run.path / f"{w}.safetensors").is_file()), None)
         if which is None or which == "best" and cfg.epochs <= stage.start: continue
-        found = speech_scores(run.load(gan_model(cfg), which), cfg, people)
-        out |= {stage.name: found["generator"], **{k: found[k] for k in ("copied", "film", "people")}}
+        found = speech_scores(run.load(gan_model(cfg), which), cfg, people, ("generator", "truth") if out else ())     # the others are the same for every stage
+        out |= {stage.name: found["generator"], **{k: found[k] for k in ("copied", "film", "people") if k in found}}
     return out
 
 # %% ../../nbs/78_recipes.gan.ipynb #399e5b9a

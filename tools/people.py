@@ -267,7 +267,8 @@ def mandarin(args):
             model = load(path)
             true, pred = [t for _, t in words], [sounds(model.visemes(w).labels) for w, _ in progress(words, len(words), who, "word")]
             other = pred[len(pred) // 2:] + pred[:len(pred) // 2]
-            out[who] = dict(look_ahead_ms=cfg.look_ahead, voices=short(viseme_scores(*answers(model, test))), words=dict(words=len(words), wrong=text_scores(true, pred, words=False)["cer"], of_another_word=text_scores(true, other, words=False)["cer"]))
+            found, wrong = text_scores(true, pred, words=False), text_scores(true, other, words=False)["cer"]
+            out[who] = dict(look_ahead_ms=cfg.look_ahead, voices=short(viseme_scores(*answers(model, test))), words=dict(words=len(words), wrong=found["cer"], kinds=found["kinds"], of_another_word=wrong))
             print(who, out[who]["voices"]["accuracy"], out[who]["voices"]["macro_f1"], out[who]["words"], flush=True)
             write_json(file, out)
 

@@ -354,7 +354,7 @@ def test_the_readers_that_ship_read_strangers(lang):
     from lipsync.core import bundled
     reads = open_reader(None, lang)
     assert (bundled(f"lipreader_{lang}") / "best.safetensors").stat().st_size < 5e6
-    rows = drawn_mouths(people=6, clips=1, lang=lang, seed=2026)
+    rows = drawn_mouths(people=6, clips=2, lang=lang, kind=reads.cfg.kind, seed=2026)
     true, got = [spelling(c.text, lang) for c in rows], [reads.read(mouth_of(c)) for c in rows]
     blind = [reads.read(np.full_like(mouth_of(c), 128)).text for c in rows]
     assert error_rate(true, [g.text for g in got]) < .4 < error_rate(true, blind)

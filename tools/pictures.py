@@ -227,7 +227,7 @@ def gan(args):
     if args.epochs: cfg = replace(cfg, epochs=args.epochs)
     run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
     about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
-    keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, cfg.judged), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
+    keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, min(cfg.judged, 16)), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))
     shown = [answers(net, r, o, Hearing(cfg.visemes)(o), cfg.frames, cfg.margin)["pictures"] for r, o in zip(rows[:4], rows[1:5])]
     sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")))

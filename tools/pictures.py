@@ -53,9 +53,9 @@ def in_step(person, speeches, out):
     return found
 
 
-def sheet(path, *lines):
+def sheet(path, *lines, height=128, quality=85):
     "A picture of pictures in rows."
-    Image.fromarray(rows_of(*lines)).save(path, quality=85)
+    Image.fromarray(rows_of(*lines, height=height)).save(path, quality=quality)
 
 
 def trained(recipe, cfg):
@@ -230,14 +230,14 @@ def gan(args):
     keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, min(cfg.judged, 16)), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))
     shown = [answers(net, r, o, Hearing(cfg.visemes)(o), cfg.frames, cfg.margin)["pictures"] for r, o in zip(rows[:4], rows[1:5])]
-    sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")))
+    sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")), height=64, quality=60)
     if not args.real: return
     videos, found = sorted(p for p in args.real.rglob("*") if p.suffix in (".mp4", ".mpg")), {}
     tuned = trained(RECIPE, replace(cfg, data=str(args.real), init=str(run.path), out=str(args.out / "tuned"), epochs=9, sync_from=3, full_from=6, windows=0, valid_share=.2, test_share=.2, judged=-1, lr=cfg.lr / 4))
     for name, model in (("drawn", load(run.path)), ("tuned", load(tuned.path))):
         (args.out / name).mkdir(exist_ok=True)
         found[name], lines = dubs(model, videos, args.out / name)
-        sheet(DUBBED.with_name(f"figures_gan_{name}.jpg"), *lines)
+        sheet(DUBBED.with_name(f"figures_gan_{name}.jpg"), *lines, height=60, quality=55)
     keep("real", plain(dict(found, tuning=tuned.metrics, minutes=minutes(tuned.path))), DUBBED)
 
 

@@ -229,8 +229,8 @@ def gan(args):
     about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
     keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, min(cfg.judged, 16)), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))
-    shown = [answers(net, r, o, Hearing(cfg.visemes)(o), cfg.frames, cfg.margin)["pictures"] for r, o in zip(rows[:4], rows[1:5])]
-    sheet(DUBBED.with_suffix(".jpg"), *([p[name][i] for i in range(4, 95, 9)] for p in shown for name in ("film", "generator", "truth")), height=64, quality=60)
+    shown = [answers(net, r, o, Hearing(cfg.visemes)(o), cfg.frames, cfg.margin) for r, o in zip(rows[:3], rows[1:4])]
+    sheet(DUBBED.with_suffix(".jpg"), *([head(a["pictures"][name][i], a["marks"][0][i]) for i in range(4, 95, 11)] for a in shown for name in ("film", "generator", "truth")), height=84, quality=60)
     if not args.real: return
     videos, found = sorted(p for p in args.real.rglob("*") if p.suffix in (".mp4", ".mpg")), {}
     tuned = trained(RECIPE, replace(cfg, data=str(args.real), init=str(run.path), out=str(args.out / "tuned"), epochs=9, sync_from=3, full_from=6, windows=0, valid_share=.2, test_share=.2, judged=-1, lr=cfg.lr / 4))

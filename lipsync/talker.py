@@ -22,7 +22,7 @@ from .models.talker import Talker
 from .recipes.talker import CONTEXTS, TalkerConfig, drawn_person, talker_films
 from .timebase import SR, VIDEO_FPS
 from .video.crop import feathered, hidden, inverse, seam, warp
-from .video.face import MeshTracker
+from .video.face import marks_of
 
 # %% ../nbs/80_talker.ipynb #024bb653
 def folded(model: Talker, # trained
@@ -101,11 +101,9 @@ def dub(self: TalkerPredictor, # a person
 # %% ../nbs/80_talker.ipynb #65d51e36
 ANSWERS = dict(talker="talker", copied="copied reference", mean="mean face", film="the film as it was")
 
-def _tracked(pictures): return np.stack([f[0].points if f else np.full((68, 2), np.nan) for f in MeshTracker().track(pictures)])
-
 def _judge_one(name, pictures, truth, masks, marks, found, closing, silent, M, before):
     "Figures of one clip and one answer. The truth's landmarks are known (marks), and found as those of the answer are."
-    lms = _tracked(pictures)
+    lms = marks_of(pictures)
     far, said = landmark_distance(found, lms), mouth_agreement(marks, lms, closing, silent)
     return dict(answer=name, psnr=psnr(truth, pictures, masks), ssim=ssim(truth, pictures, masks), ms_ssim=ms_ssim(truth, pictures, masks), landmarks_px=far["pixels"], landmarks_percent=far["percent"],
                 r=said["r"], closed=said["closed"], silence_open=said["silence_open"], tremble=tremble(truth, pictures, masks, silent), seam=float(np.mean([seam(before[t], pictures[t], feathered(hidden(M.size)), M.places[t]) for t in range(0, len(pictures), 10)])))
@@ -130,7 +128,7 @@ def talker_scores(person: TalkerPredictor, # of a drawn person
         truth, marks = np.stack(list(shot.frames())), shot.truth.landmarks.numpy()
         closing = np.array([t for t, kind in shot.truth.closed if kind == "PP" and t < n], int)
         silent = shot.moves[:, 0] < .02
-        answers, found = dict(talker=np.stack(list(person.frames(x)))[:n], copied=same(copied), mean=same(mean), film=before), _tracked(truth)
+        answers, found = dict(talker=np.stack(list(person.frames(x)))[:n], copied=same(copied), mean=same(mean), film=before), marks_of(truth)
         rows += [dict(clip=k, **_judge_one(name, a, truth, masks, marks, found, closing, silent, film, before)) for name, a in answers.items()]
     names = [k for k in rows[0] if k not in ("clip", "answer")]
     mean_of = lambda a, k: float(np.nanmean([r[k] for r in rows if r["answer"] == a])) if any(r[k] == r[k] for r in rows if r["answer"] == a) else None

@@ -25,7 +25,7 @@ from ..models.generator import Generator
 from ..timebase import MEL_PER_VIDEO, VIDEO_FPS
 from ..video.core import frames as read_frames
 from ..video.crop import RIM, inner, inverse, moved, paste, warp
-from ..video.face import MeshTracker
+from ..video.face import marks_of
 from ..video.types import mouth_open
 
 # %% ../../nbs/77_gan.judge.ipynb #42e0ac14
@@ -97,10 +97,6 @@ def answers(net: Generator, # trained
                 marks=(marks, shot.truth.landmarks.numpy()[:n]), closing=np.array([t for t, kind in shot.truth.closed if kind == "PP" and t < n], int), silent=shot.moves[:n, 0] < .02)
 
 # %% ../../nbs/77_gan.judge.ipynb #53a6f03a
-def _tracked(pictures):
-    seen = list(MeshTracker().track(pictures))
-    return np.stack([f[0].points if f else np.full((68, 2), np.nan) for f in seen])
-
 def measures(got: dict, # from `answers`
              judge: nn.Module, # a SyncNet
              names: tuple = (), # of the answers, the truth among them; empty: all
@@ -109,7 +105,7 @@ def measures(got: dict, # from `answers`
     truth, shape = got["pictures"]["truth"], got["pictures"]["truth"].shape[1:3]
     painted = np.stack([warp((got["soft"] > 0).astype(np.float32), inverse(M), shape[::-1], "zero") > .5 for M in got["places"]])
     lips = np.maximum(*(mouth_weights(m[:, 48:68], max(shape))[:, :shape[0], :shape[1]] for m in got["marks"])) > 1.5
-    marks, out = {k: _tracked(got["pictures"][k]) for k in names or got["pictures"]}, {}
+    marks, out = {k: marks_of(got["pictures"][k]) for k in names or got["pictures"]}, {}
     for name in marks:
         x = got["pictures"][name]
         far, said = landmark_distance(marks["truth"], marks[name]), mouth_agreement(marks["truth"], marks[name], got["closing"], got["silent"])

@@ -18,6 +18,7 @@ exclude_patterns = [".doctrees"]
 nb_execution_mode = "off"
 nb_ipywidgets_js = {}
 nb_merge_streams = True
+nb_render_markdown_format = "myst"                    # plain CommonMark knows no tables, and our notebooks answer with tables
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "strikethrough"]
 myst_all_links_external = True                        # build_docs.py follows every link of the built pages itself
 myst_dmath_allow_space = myst_dmath_allow_digits = False   # $5 and $6 are prices

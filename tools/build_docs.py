@@ -195,11 +195,18 @@ class Page(html.parser.HTMLParser):
     "Its anchors, its links, and what a browser would load with it."
     def __init__(self, path):
         super().__init__()
-        self.ids, self.links, self.loads = set(), [], []
+        self.ids, self.links, self.loads, self.prose, self.raw = set(), [], [], False, False       # raw: a table of Markdown stands as text
         self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_endtag(self, tag):
+        if tag == "p": self.prose = False
+
+    def handle_data(self, data):
+        self.raw |= self.prose and re.search(r"^\|[-:]{3,}\|", data.strip(), re.M) is not None
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
+        if tag == "p": self.prose = True
         self.ids |= {a[k] for k in ("id", "name") if a.get(k)}
         if tag == "a" and a.get("href"): self.links.append(a["href"])
         if tag == "link" and a.get("href") and a.get("rel") in ("stylesheet", "icon", "preload"): self.loads.append(a["href"])
@@ -207,10 +214,11 @@ class Page(html.parser.HTMLParser):
 
 
 def faults(folder):
-    "Dead links, missing files, and what a page would fetch from elsewhere when it is opened."
+    "Dead links, missing files, tables that are not drawn, and what a page would fetch from elsewhere when it is opened."
     pages = {p: Page(p) for p in folder.rglob("*.html")}
     for p, at in pages.items():
         name = p.relative_to(folder)
+        if at.raw: yield f"{name}: a table stands there as text"
         for where in at.loads:
             u = urlsplit(where)
             if u.scheme in ("http", "https") or where.startswith("//"): yield f"{name}: loads {where} from elsewhere"
@@ -262,7 +270,7 @@ def main():
     status = build_main(["-q", "-W", "--keep-going", "--no-color", "-j", "2", "-c", str(TOP / "docs"), "-d", str(PROC / ".doctrees"), str(PROC), str(OUT)])
     bad = sorted(set(faults(OUT)))
     if bad: print(*bad[:50], sep="\n", file=sys.stderr)
-    if status or bad: sys.exit(f"docs: failed ({len(bad)} bad links)")
+    if status or bad: sys.exit(f"docs: failed ({len(bad)} faults)")
     print(f"docs: {len(list(OUT.glob('*.html')))} pages in {time.time() - start:.0f} s, no warning and no dead link: _docs/index.html")
 
 

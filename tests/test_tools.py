@@ -20,7 +20,7 @@ def test_faults_are_seen(tmp_path):
     "A page with each fault, and one without."
     (tmp_path / "good.html").write_text('<h1 id="a">A</h1><a href="#a">a</a><a href="bad.html">b</a><a href="https://example.org/x">c</a><img src="p.png"><img src="data:image/png;base64,AA=="/><table><tr><td>1</td></tr></table><pre>| a |\n|---|\n| 1 |</pre>')
     (tmp_path / "p.png").write_bytes(b"")
-    (tmp_path / "bad.html").write_text('<a href="gone.html">1</a><a href="good.html#gone">2</a><a href="#gone">3</a><img src="gone.png"><script src="https://cdn.example.org/x.js"></script><link rel="stylesheet" href="//cdn.example.org/x.css"><p>| a | b |\n|---|---|\n| 1 | 2 |</p>')
+    (tmp_path / "bad.html").write_text('<a href="gone.html">1</a><a href="good.html#gone">2</a><a href="#gone">3</a><img src="gone.png"><script src="https://cdn.example.org/x.js"></script><link rel="stylesheet" href="//cdn.example.org/x.css"><p>| a | b |\n|—|—|\n| 1 | 2 |</p>')
     found = list(docs.faults(tmp_path))
     assert all(f.startswith("bad.html") for f in found), found
     for words in ("dead link gone.html", "dead link good.html#gone", "dead link #gone", "gone.png is missing", "x.js from elsewhere", "x.css from elsewhere", "a table stands there as text"):

@@ -202,7 +202,7 @@ class Page(html.parser.HTMLParser):
         if tag == "p": self.prose = False
 
     def handle_data(self, data):
-        self.raw |= self.prose and re.search(r"^\|[-:]{3,}\|", data.strip(), re.M) is not None
+        self.raw |= self.prose and re.search(r"^\|([-:—–]+\|)+$", data.strip(), re.M) is not None
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)

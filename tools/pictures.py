@@ -238,7 +238,7 @@ def gan(args):
         (args.out / name).mkdir(exist_ok=True)
         found[name], lines = dubs(model, videos, args.out / name)
         sheet(DUBBED.with_name(f"figures_gan_{name}.jpg"), *lines, height=60, quality=55)
-    keep("real", plain(dict(found, tuning=tuned.metrics, minutes=minutes(tuned.path))), DUBBED)
+    keep("real", plain(dict(found, tuning=dict(tuned.metrics, data=args.real.name), minutes=minutes(tuned.path))), DUBBED)
 
 
 def main():

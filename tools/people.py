@@ -1,8 +1,10 @@
 """Visemes on people: the steps from folders of recorded speech to the models that ship, and every figure that is told about them.
 
     python tools/people.py corpus DATA OUT       align what has a transcript, split by speaker: OUT/people.jsonl
+    python tools/people.py mix OUT               with eSpeak's sentences: OUT/mixed.jsonl, to train on the labels alone
     python tools/people.py teach OUT RUN [-n N]  the teacher in RUN (recipe phones) aligns it again and says what it thinks of each frame: OUT/taught.jsonl
     python tools/people.py labels DATA OUT RUN   how well aligners agree with each other and with hand-made phones: OUT/labels.json
+    python tools/people.py curves OUT           small students of fewer minutes of people, of other sizes, of other look-aheads: OUT/curves.json
     python tools/people.py figures OUT MODEL...  what a model scores on speakers it has not heard, and on spoilt sound: OUT/figures.json
     python tools/people.py ship RUN              the two networks of a trained run become lipsync/weights/tcn and tcn_live
     python tools/people.py mandarin DATA OUT     the students that ship, tuned on eSpeak's Mandarin; both on unheard Mandarin voices and on a woman's words: OUT/mandarin.json
@@ -11,6 +13,7 @@
 import argparse, json
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 import numpy as np, torch
 from lipsync.audio import augment as change
 from lipsync.audio.core import read
@@ -77,6 +80,19 @@ def network(run):
     return load_weights(recipe.model(cfg, None), weights).eval(), cfg
 
 
+def spoken(voices):
+    "eSpeak's sentences to train on."
+    rows = speech_corpus(voices, seed=8).filter(lambda c: c.split == "train", reason="kept for the test").prefixed("espeak/").map(lambda c: replace(c, extras={**c.extras, "share": 1.}))
+    keep_mels(rows)
+    return rows
+
+
+def mix(args):
+    both = Corpus.load(args.out / "people.jsonl") + spoken(args.voices)
+    both.save(args.out / "mixed.jsonl")
+    print(f"mixed: {len(both)} rows, {both.hours:.2f} h")
+
+
 def teach(args):
     people, (model, _) = Corpus.load(args.out / "people.jsonl"), network(args.run)
     rows = list(people)
@@ -89,10 +105,7 @@ def teach(args):
     heard = {c.extras["of"] for c in repeats(people.split("train"), args.piece)}
     said = taught(model, Corpus([c for c in rows if c.id in heard]), args.out / f"posteriors{args.n}.safetensors")
     rows = Corpus([said[c.id] if c.id in heard else c for c in rows], people.skipped, people.source)
-    voices = speech_corpus(args.voices, seed=8)
-    spoken = voices.filter(lambda c: c.split == "train", reason="kept for the test").prefixed("espeak/").map(lambda c: replace(c, extras={**c.extras, "share": 1.}))
-    keep_mels(spoken)
-    both = rows + spoken
+    both = rows + spoken(args.voices)
     both.save(args.out / "taught.jsonl")
     print(f"taught: {len(both)} rows, {both.hours:.2f} h")
 
@@ -154,6 +167,26 @@ def answers(model, rows, way=lambda w, r: w, glide=True, tempo=1.):
         track = model.visemes(wav)
         true.append(frame_labels(cues, len(track))); pred.append(track.labels)
     return true, pred, [c.speaker for c in rows]
+
+
+class Said(NamedTuple):
+    "A sentence that eSpeak has just spoken, as `answers` wants it."
+    id: str
+    speaker: str
+    sound: np.ndarray
+    alignment: Alignment
+
+    def wav(self): return self.sound
+    def phones(self): return self.alignment
+
+
+def whispered(rows):
+    "name -> sentences of rows, said by the two whispering variants, and by a plain voice."
+    out = {}
+    with Engine() as engine:
+        for name, variants in (("whispered eSpeak voices", ("whisper", "whisperf")), ("the same sentences, aloud", ("", "f2"))):
+            out[name] = [Said(f"{v}-{c.id}", v or "plain", *speak(c.text, "en-us", v, seed=k, engine=engine)) for k, c in enumerate(rows) for v in variants]
+    return out
 
 
 def short(scores):
@@ -228,6 +261,7 @@ def figures(args):
         some = hard[:: max(1, len(hard) // args.spoil)]
         got["spoilt"] = {name: {k: v for k, v in short(viseme_scores(*answers(model, some, way))).items() if k in ("accuracy", "macro_f1")} for name, way in progress(spoilt().items(), None, "spoilt")} if not args.quick else {}
         for tempo in () if args.quick else (.8, 1.2): got["spoilt"][f"speed x{tempo}"] = {k: v for k, v in short(viseme_scores(*answers(model, some, tempo=tempo))).items() if k in ("accuracy", "macro_f1")}
+        for name, said in {} if args.quick else whispered(voices[:: max(1, len(voices) // 30)]).items(): got["spoilt"][name] = {k: v for k, v in short(viseme_scores(*answers(model, said))).items() if k in ("accuracy", "macro_f1")}
         if args.wait:  # the labels of the hard set are pocketsphinx's own: with a transcript only another aligner's can judge
             mfa = Corpus.load(args.out / "people.jsonl").filter(lambda c: c.id.startswith("ljspeech/"), reason="another set")
             got["waited"] = {"no transcript; hard": waited(model, hard[:: max(1, len(hard) // args.wait)], False), **{f"{how}; LJSpeech by MFA": waited(model, mfa[:: max(1, len(mfa) // args.wait)], text) for how, text in (("transcript", True), ("no transcript", False))}}
@@ -271,6 +305,39 @@ def mandarin(args):
             out[who] = dict(look_ahead_ms=cfg.look_ahead, voices=short(viseme_scores(*answers(model, test))), words=dict(words=len(words), wrong=found["cer"], kinds=found["kinds"], of_another_word=wrong))
             print(who, out[who]["voices"]["accuracy"], out[who]["voices"]["macro_f1"], out[who]["words"], flush=True)
             write_json(file, out)
+
+
+def curves(args):
+    "What more people, a larger network and a longer look-ahead would give: students of as many steps each, on the transcripts' labels alone."
+    people, file = Corpus.load(args.out / "people.jsonl"), args.out / "curves.json"
+    mine = lambda split: [c for c in people.split(split) if c.id.startswith("librispeech/")]
+    test, valid, train_rows = mine("test"), mine("valid"), people.split("train")
+    speakers = sorted(train_rows.speakers, key=lambda s: stable_seed("curves", s))
+    every = train_rows.hours * 60
+    out = read_json(file) if file.is_file() else {}
+    whole = dict(minutes=round(every), channels=160, look_ahead=100)
+    for point in (whole, *(whole | dict(minutes=round(every * share)) for share in (.5, .25, .125)), *(whole | dict(channels=c) for c in (64, 224)), *(whole | dict(look_ahead=ms) for ms in (50, 200))):
+        name = "-".join(map(str, point.values()))
+        if name in out: continue
+        chosen, length = [], 0.
+        for s in speakers:
+            if length > point["minutes"] - 1 and chosen: break
+            rows = [c for c in train_rows if c.speaker == s]
+            chosen += rows; length += sum(c.seconds for c in rows) / 60
+        data = args.out / "curves" / f"{point['minutes']}.jsonl"
+        data.parent.mkdir(exist_ok=True)
+        Corpus(chosen + valid + test, [], "people").save(data)
+        cfg = load_config(Path(__file__).resolve().parents[1] / "nbs/recipes/tcn_people.yaml", TcnConfig, data=str(data), soft_labels=0., channels=point["channels"], look_ahead=point["look_ahead"], epochs=max(1, round(args.passes * every / length)), save_every=0, patience=0, out=str(args.out / "curves" / name), resume="auto")
+        run = train(RECIPE, cfg)
+        net, got = network(run.path)[0], dict(point, minutes=round(length), speakers=len({c.speaker for c in chosen}), steps=run.history[-1]["step"])
+        for ahead in (net.look_ahead, 0):
+            alone = net.alone(ahead).eval()
+            with torch.inference_mode(): pred = [alone(torch.from_numpy(mel_of(c))[None])[0].argmax(-1).numpy() for c in test]
+            scores = viseme_scores([frame_labels(viseme_cues(c.phones(), glide=True), len(p)) for c, p in zip(test, pred)], pred, [c.speaker for c in test])
+            got["late" if ahead else "live"] = dict(accuracy=scores["accuracy"], macro_f1=scores["macro_f1"], pp_recall=scores["per_class"]["PP"]["recall"])
+        print(name, {k: (got[k]["accuracy"]["value"], got[k]["macro_f1"]["value"], got[k]["pp_recall"]) for k in ("late", "live")}, flush=True)
+        out[name] = got
+        write_json(file, out)
 
 
 def tuned(net, rows):
@@ -337,7 +404,7 @@ Licence of the weights: Apache-2.0, as the package; the licences above ask to na
 def card(args):
     "figures.json in the package, and a README.md beside each model."
     out, weights = read_json(args.out / "figures.json"), Path(__file__).resolve().parents[1] / "lipsync" / "weights"
-    for name in ("labels1", "labels2", "steps", "mandarin"):
+    for name in ("labels1", "labels2", "steps", "mandarin", "curves"):
         if (args.out / f"{name}.json").is_file(): out[name] = read_json(args.out / f"{name}.json")
     out["models"] = {k: v for k, v in out["models"].items() if (weights / k).is_dir()}
     write_json(weights / "figures.json", out)
@@ -355,13 +422,14 @@ def card(args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = p.add_subparsers(required=True)
-    for fn, names in ((corpus, "data out"), (teach, "out run"), (labels, "data out run"), (figures, "out model"), (mandarin, "data out"), (ship, "run"), (card, "out")):
+    for fn, names in ((corpus, "data out"), (mix, "out"), (teach, "out run"), (labels, "data out run"), (figures, "out model"), (mandarin, "data out"), (curves, "out"), (ship, "run"), (card, "out")):
         c = sub.add_parser(fn.__name__)
         for name in names.split(): c.add_argument(name, type=Path, **({"nargs": "+"} if name == "model" else {}))
         if fn in (teach, labels): c.add_argument("-n", type=int, default=1, help="round")
         if fn is teach: c.add_argument("--realign", choices=("", "some", "all"), default="some", help="align again: nothing, all but the learners' sentences, everything"); c.add_argument("--piece", type=float, default=5., help="chunk_max of the student, s")
         if fn is labels: c.add_argument("--most", type=int, default=60, help="clips of a set")
-        if fn in (teach, mandarin): c.add_argument("--voices", type=int, default=600 if fn is teach else 1500, help="eSpeak sentences")
+        if fn in (mix, teach, mandarin): c.add_argument("--voices", type=int, default={mix: 1200, teach: 600}.get(fn, 1500), help="eSpeak sentences")
+        if fn is curves: c.add_argument("--passes", type=float, default=2., help="over all that there is; less speech is heard more often")
         if fn is mandarin: c.add_argument("--epochs", type=int, default=4)
         if fn is ship: c.add_argument("--tune", type=Path, help="OUT: biases of the classes are set on its validation speakers")
         if fn is figures: c.add_argument("--quick", action="store_true", help="no spoilt sound"); c.add_argument("--most", type=int, default=1000, help="clips of a set"); c.add_argument("--spoil", type=int, default=1000, help="clips that are spoilt"); c.add_argument("--wait", type=int, default=0, help="clips for the figures of --quality best")

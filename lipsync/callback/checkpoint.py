@@ -187,7 +187,7 @@ class Checkpoint(Callback):
                  snapshot: Snapshot | None = None, # where to go on from
                  log: Callable = print): # takes a line
         self.folder, self.about, self.monitor, self.mode, self.save_every, self.keep, self.snapshot, self.log = Path(folder), about, monitor, mode, save_every, keep, snapshot, log
-        self.best, self.best_epoch, self.wait, self.of_stage = None, 0, 0, None
+        self.usual, self.best, self.best_epoch, self.wait, self.of_stage = monitor, None, 0, 0, None
         if mode not in ("min", "max"): raise ConfigError("`mode` cannot be that", found=repr(mode), wanted="'min' or 'max'")
 
     @property
@@ -206,8 +206,8 @@ class Checkpoint(Callback):
         if self.writes: self._take_over(snap)
 
     def before_epoch(self):
-        "A new stage has its own best; that of the old one is kept under the stage's name."
-        stage = getattr(self.learn, "stage", "")
+        "A new stage has its own best, by its own figure where it names one; that of the old one is kept under the stage's name."
+        stage, self.monitor = getattr(self.learn, "stage", ""), getattr(self.learn, "stage_monitor", "") or self.usual
         if self.of_stage not in (None, stage):
             if self.writes and self._epoch_of("best") == self.best_epoch: copy(self.path("best"), self.path(f"best_{self.of_stage}"))
             self.best, self.best_epoch, self.wait = None, 0, 0

@@ -100,6 +100,7 @@ class Stage:
     start: int # first epoch, from 0
     weights: Mapping # term -> weight
     ramp: int = 0 # epochs over which the weights move; 0: at once
+    monitor: str = "" # figure that decides what is best in it; empty: that of the recipe
 
 def weights_at(stages: list, # of `Stage`, in order
                first: Mapping, # term -> weight before any stage
@@ -114,7 +115,7 @@ def weights_at(stages: list, # of `Stage`, in order
     return now
 
 class Stages(Callback):
-    "Sets the weights of a `WeightedLoss` and the learner's `stage` by the epoch."
+    "Sets the weights of a `WeightedLoss`, the learner's `stage` and what is best in it, `stage_monitor`, by the epoch."
     order = 55
     def __init__(self,
                  stages: list): # of `Stage`, in order
@@ -132,7 +133,7 @@ class Stages(Callback):
         if not _fitting(self.learn): return
         epoch = self.learn.epoch
         self.learn.loss_func.weights.update(weights_at(self.stages, self.first, epoch))
-        self.learn.stage = next((s.name for s in reversed(self.stages) if s.start <= epoch), "")
+        self.learn.stage, self.learn.stage_monitor = next(((s.name, s.monitor) for s in reversed(self.stages) if s.start <= epoch), ("", ""))
 
 # %% ../../nbs/61_callback.schedule.ipynb #a5ae5c18
 def linear(start: float, # value in epoch 0

@@ -112,6 +112,11 @@ class MelAugment:
     tempo_range: tuple = (.8, 1.25) # its factor; above 1 is faster
     nothing: float = .04 # chance that a piece holds no speech at all: noise or digital silence
 
+    @classmethod
+    def light(cls) -> "MelAugment": # about half of it
+        "For networks that have not yet learnt all of the plain sound."
+        return cls(room=.2, noise=.4, snr_db=(3., 35.), colour=.4, spec=.15, tempo=.4, drr_db=(0., 15.))
+
     def __call__(self,
                  mel: np.ndarray, # [F, 80] dB
                  rng: np.random.Generator, # source of randomness

@@ -202,9 +202,10 @@ def gan_loss(cfg: GanConfig, # the settings
 # %% ../../nbs/78_recipes.gan.ipynb #06aaa1ee
 def gan_stages(cfg: GanConfig, # the settings
               ) -> list: # of Stage
-    "Coarse, sync, full."
+    "Coarse, sync, full; the best of the first by its pixels, of the others by what the judge says of their lips."
     if not 0 < cfg.sync_from < cfg.full_from: raise ConfigError("the stages must come one after another", found=f"sync_from {cfg.sync_from}, full_from {cfg.full_from}", wanted="0 < sync_from < full_from")
-    return [Stage("coarse", 0, {}), Stage("sync", cfg.sync_from, dict(sync=cfg.w_sync) if cfg.w_sync else {}), Stage("full", cfg.full_from, dict(adversarial=cfg.w_critic) if cfg.w_critic else {})]
+    judged = "valid sync" if cfg.w_sync else ""       # under a critic the pixels rise a little: by them its first epoch would stay the best
+    return [Stage("coarse", 0, {}), Stage("sync", cfg.sync_from, dict(sync=cfg.w_sync) if cfg.w_sync else {}, monitor=judged), Stage("full", cfg.full_from, dict(adversarial=cfg.w_critic) if cfg.w_critic else {}, monitor=judged)]
 
 def gan_callbacks(cfg: GanConfig, # the settings
                   dls: object = None, # not used

@@ -23,7 +23,7 @@ from ..learner import Recipe
 from ..losses.core import CrossEntropy, Focal, SoftBCE, SoftCrossEntropy, WeightedLoss, class_weights
 from ..metrics.core import FrameScore, accuracy, macro_f1, viseme_scores
 from ..models.heads import BothHeads, TwoHeads
-from ..models.tcn import TCN
+from ..models.tcn import TCN, widen
 from ..timebase import FMAX, FMIN, HOP, MEL_FPS, N_FFT, N_MELS, SR, WIN
 from ..track import Track
 from ..visemes import VISEMES
@@ -55,9 +55,9 @@ class TcnConfig(RunConfig):
     gamma: float = setting(2., "focusing of the focal loss")
     ramp: float = setting(.06, "ramp of the soft targets of bce, s", "data")
     glide: bool = setting(False, "diphthongs glide from one viseme to another", "data")
-    keep_mels: bool = setting(False, "log-mels are computed once and changed in the mel domain: quick epochs over much speech; `augment` is then none or any", "data")
+    keep_mels: bool = setting(False, "log-mels are computed once and changed in the mel domain: quick epochs over much speech; `augment` is then none, light or heavy", "data")
     soft_labels: float = setting(0., "share of the teacher's posteriors in the targets, 0 to 1; needs keep_mels", "data")
-    init: str = setting("", "weights to start from: a run folder or a safetensors file of the same shape", "model")
+    init: str = setting("", "weights to start from: a run folder or a safetensors file, of the same layers and as many channels or fewer", "model")
     augment: str = setting("light", "how far sound is changed in training", "data", choices=("none", "light", "normal", "heavy"))
     tolerance: int = setting(20, "tolerance of the tolerant score, ms")
     sample_rate: int = setting(SR, "samples a second", "audio", choices=(SR,))
@@ -97,7 +97,7 @@ def _kept_dls(cfg, corpus):
     "Loaders over kept log-mels; long clips and those with a large share stand more often."
     if cfg.loss != "cross-entropy": raise ConfigError("kept log-mels have targets for the cross-entropy only", found=cfg.loss, todo="set loss: cross-entropy, or keep_mels: false")
     rows = repeats(corpus.split("train"), cfg.chunk_max, cfg.seed)
-    item = FrameItem((cfg.chunk_min, cfg.chunk_max), None if cfg.augment == "none" else MelAugment(), cfg.glide, cfg.soft_labels, tuple(rows[:: max(1, len(rows) // 200)]))
+    item = FrameItem((cfg.chunk_min, cfg.chunk_max), dict(none=None, light=MelAugment.light()).get(cfg.augment, MelAugment()), cfg.glide, cfg.soft_labels, tuple(rows[:: max(1, len(rows) // 200)]))
     return dataloaders(Clips(rows, item, seed=cfg.seed, bs=cfg.bs), Clips(corpus.split("valid"), FrameItem(glide=cfg.glide), train=False), cfg.bs, workers=cfg.workers, device=pick_device(cfg.device))
 
 # %% ../../nbs/71_recipes.tcn.ipynb #98d3f441
@@ -110,7 +110,7 @@ def tcn_model(cfg: TcnConfig, # the settings
                 grad_checkpoint=cfg.grad_checkpoint)
     if cfg.live_head: model = TwoHeads(model)
     if dls is not None: model.set_affine(*mel_scale(dls.train.dataset.corpus))
-    if dls is not None and cfg.init: model.load_state_dict(load_tensors(Path(cfg.init) / "best.safetensors" if Path(cfg.init).is_dir() else cfg.init)[0])
+    if dls is not None and cfg.init: model.load_state_dict(widen(load_tensors(Path(cfg.init) / "best.safetensors" if Path(cfg.init).is_dir() else cfg.init)[0], model))
     return model
 
 def tcn_loss(cfg: TcnConfig, # the settings

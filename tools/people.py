@@ -396,7 +396,7 @@ LibriSpeech train-clean-100, one utterance of each of about 200 speakers (CC BY 
 
 ## Where it fails
 
-Whisper, song, shouting and crowds were not trained on. Children and heavy accents: see the second row. Noise near the level of the voice, and rooms that ring: see the table of spoilt sound. Languages other than English work as far as their sounds are English ones. p, b and m are missed as often as the column PP recall says.
+People who whisper were not trained on (eSpeak's whispering voices were, with other sentences), nor song, shouting and crowds. Children and heavy accents: see the second row. Noise near the level of the voice, and rooms that ring: see the table of spoilt sound. Languages other than English work as far as their sounds are English ones. p, b and m are missed as often as the column PP recall says.
 
 Licence of the weights: Apache-2.0, as the package; the licences above ask to name their sources.
 """

@@ -316,7 +316,7 @@ def curves(args):
     every = train_rows.hours * 60
     out = read_json(file) if file.is_file() else {}
     whole = dict(minutes=round(every), channels=160, look_ahead=100)
-    for point in (whole, *(whole | dict(minutes=round(every * share)) for share in (.5, .25, .125)), *(whole | dict(channels=c) for c in (64, 224)), *(whole | dict(look_ahead=ms) for ms in (50, 200))):
+    for point in (whole, *(whole | dict(minutes=round(every * share)) for share in (.5, .25, .125)), whole | dict(channels=64), *(whole | dict(look_ahead=ms) for ms in (50, 200)), whole | dict(channels=224)):
         name = "-".join(map(str, point.values()))
         if name in out: continue
         chosen, length = [], 0.

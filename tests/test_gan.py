@@ -528,6 +528,38 @@ def test_a_profile_is_refused_or_dubbed_whole(people, props, tmp_path, capsys):
     code, out, err = cli(capsys, "dub", "--model", people.path, props / "profile.png", props / "short.wav", tmp_path / "out.mp4")
     assert code == 1 and "no face" in err or code == 0 and (tmp_path / "out.mp4").is_file()
 
+def test_the_network_that_ships_dubs_a_stranger(tmp_path, capsys):
+    "Without --model: in step, and nearer to the film that should have been than the film as it was."
+    import numpy as np, soundfile
+    from lipsync.core import bundled
+    from lipsync.corpus.drawn import DrawnPerson
+    from lipsync.inference import load
+    from lipsync.timebase import SR
+    from lipsync.video.core import frames
+    from lipsync.video.write import write_video
+    assert (bundled("gan") / "best.safetensors").stat().st_size < 5e6
+    who = DrawnPerson(21, 160)
+    own, al = who.speech(3.)
+    write_video(tmp_path / "film.mp4", list(who.shot(al, 3.).frames()), 25, own, SR)
+    new, al = who.speech(3., new=0)
+    soundfile.write(tmp_path / "new.wav", new, SR)
+    code, out, err = cli(capsys, "dub", tmp_path / "film.mp4", tmp_path / "new.wav", tmp_path / "out.mp4")
+    assert code == 0 and "has seen drawn people only" in err, err
+    sync, shot = load(bundled("sync")).measure(tmp_path / "out.mp4"), who.shot(al, 3.)
+    assert abs(sync.offset_ms) <= 40 and sync.confidence > .26, sync
+    truth = list(shot.frames())
+    def off(path):
+        "Mean squared difference around the lips."
+        found = []
+        for f, t, m in zip(frames(path), truth, shot.truth.landmarks.numpy()):
+            (x0, y0), (x1, y1) = m[48:68].min(0).astype(int) - 4, m[48:68].max(0).astype(int) + 5
+            found.append(np.square(f.rgb[y0:y1, x0:x1].astype(float) - t[y0:y1, x0:x1]).mean())
+        return np.mean(found)
+    dubbed, film = off(tmp_path / "out.mp4"), off(tmp_path / "film.mp4")
+    assert dubbed < .7 * film, (dubbed, film)
+    code, out, err = cli(capsys, "dub", tmp_path / "new.wav", tmp_path / "out2.mp4")
+    assert code == 1 and "--person" in err and not (tmp_path / "out2.mp4").exists()
+
 def test_wrong_checkpoints_are_refused(people, props, tmp_path, capsys):
     import shutil
     from lipsync.core import bundled

@@ -4,9 +4,9 @@
     python tools/pictures.py actor VIDEO SPEECH OUT [-n EPOCHS]   a real person: train on the first 15 s of VIDEO, let them say SPEECH
     python tools/pictures.py sync [--people N]                    the SyncNet that ships, judged on more people: another seed's, none of whom it met
     python tools/pictures.py reader LANG OUT [--real FOLDER] [--init RUN] [-n EPOCHS]      a lipreader for en or cmn: draw people, train (nbs/recipes/lipreader_small.yaml), ship, compare with its ONNX form, read real clips
-    python tools/pictures.py gan OUT [--real TREE] [-n EPOCHS]    drawn people: train in three stages (nbs/recipes/gan_small.yaml), dub strangers, compare with the film that it should have been; real videos by person are dubbed as they are, and after n passes over some of them
+    python tools/pictures.py gan OUT [--real TREE] [-n EPOCHS]    drawn people: train in three stages (nbs/recipes/gan_small.yaml), ship, dub strangers, compare with the film that it should have been; real videos by person are dubbed as they are, and after n passes over some of them
 
-What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which the notebooks nbs/report_*.ipynb show, and the lipreader to lipsync/weights/lipreader_LANG.
+What was done is not done again; figures go to lipsync/weights/figures_*.json and .jpg, which the notebooks nbs/report_*.ipynb show, and what ships to lipsync/weights/lipreader_LANG and lipsync/weights/gan.
 """
 import argparse, json
 from datetime import date
@@ -115,7 +115,7 @@ def sync(args):
     for name, f in found.items(): print(name, {k: f[k] for k in ("clips", "exact", "within_one", "off_ms", "confidence", "too_short")})
 
 
-def shipped(run, target):
+def shipped(run, target, card):
     "Put a run into the package: weights of 16 bits, the vocabulary, settings, figures and a card of its own."
     import shutil, tempfile
     from lipsync.callback.checkpoint import header
@@ -123,15 +123,16 @@ def shipped(run, target):
     from lipsync.hub import bundle
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp) / "run"; tmp.mkdir()
-        for name in ("config.yaml", "metrics.json", "tokens.json"): shutil.copyfile(run.path / name, tmp / name)
+        for name in ("config.yaml", "metrics.json", "tokens.json"):
+            if (run.path / name).is_file(): shutil.copyfile(run.path / name, tmp / name)
         tensors, about = header(run.path / "best.safetensors")
         save_tensors(tmp / "best.safetensors", {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}, {"lipsync": json.dumps(about)})
         shutil.rmtree(target, ignore_errors=True)
         bundle(tmp, target)
-    (target / "README.md").write_text(card(run.config["lang"], run.config["kind"], run.metrics), encoding="utf-8")
+    (target / "README.md").write_text(card, encoding="utf-8")
 
 
-def card(lang, kind, metrics):
+def reader_card(lang, kind, metrics):
     "What a reader of a card must know; `lipsync push` adds the rest."
     from lipsync.card import about, figure_tables, public_figures
     return f"""# Lipreader, {SENTENCES[lang, kind]}, from drawn people
@@ -165,6 +166,46 @@ load(bundled("lipreader_{lang}")).read("talk.mp4").text
 """
 
 
+def gan_card(people, seconds, metrics):
+    "The same for the network that dubs any face."
+    from lipsync.card import about
+    from lipsync.gan.judge import speech_table
+    test = metrics["new_speech"]
+    return f"""# Any face says anything, from drawn people
+
+{about("gan").what} `lipsync dub FACE SPEECH OUT.mp4` uses it where no other model is named.
+
+**It has seen drawn people only.** A drawn face it dubs as the figures say; on a person it paints a drawing: white bars for teeth, lips of one colour. For people, train on people: `papermill nbs/train_gan.ipynb out.ipynb -f nbs/recipes/gan_96.yaml -p data PEOPLE`, PEOPLE being a folder of videos for each person.
+How it was made, what each stage adds, and real faces: `nbs/report_gan.ipynb`.
+
+## Use
+
+```python
+from lipsync.core import bundled
+from lipsync.inference import load
+load(bundled("gan")).dub("face.png", "talk.wav", "out.mp4")
+```
+
+## Figures
+
+Drawn people who are in no other split say what the next of them said, in voices and sentences that are in no other split either; beside the truth. 95% intervals over people in brackets.
+
+{speech_table(test, dict(generator="this model", copied="copied reference", film="the film as it was"))}
+
+## Learnt from
+
+{people} drawn people, {seconds:g} s each, in eSpeak NG's voices; nobody real is among them.
+
+## Not for
+
+{about("gan").misuse}
+
+## Limits
+
+{about("gan").limits}
+"""
+
+
 def times_of(reads, rows):
     "How far the time of a read character is from the middle of its share of the word, s: of clips that are read without error."
     from lipsync.corpus.mouths import mouth_of
@@ -186,7 +227,7 @@ def reader(args):
     cfg = replace(load_config(TOP / "nbs/recipes/lipreader_small.yaml", LipreaderConfig), lang=args.lang, device="cpu", **{k: v for k, v in dict(init=args.init, epochs=args.epochs, kind=args.kind, lm=args.lm).items() if v})
     run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
     target = bundled(f"lipreader_{args.lang}")
-    shipped(run, target)
+    shipped(run, target, reader_card(cfg.lang, cfg.kind, run.metrics))
     reads = load(target)
     rows = list(lipreader_corpus(cfg).split("test"))
     some = [mouth_of(c) for c in rows[::max(1, len(rows) // 50)][:50]]
@@ -226,6 +267,7 @@ def gan(args):
     cfg = load_config(TOP / "nbs/recipes/gan_small.yaml", GanConfig)
     if args.epochs: cfg = replace(cfg, epochs=args.epochs)
     run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
+    shipped(run, bundled("gan"), gan_card(len(gan_people(cfg).split("train").speakers), cfg.seconds, run.metrics))
     about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
     keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, min(cfg.judged, 16)), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))

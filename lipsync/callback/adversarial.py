@@ -45,7 +45,7 @@ class CriticTraining(Callback):
         "Take the critic of a term, and make its optimizer."
         if self.critic is term.critic: return
         self.critic, self.sees = term.critic, term.sees
-        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.rate or 1e-4, betas=tuple(self.betas))
+        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.rate or 1e-4, betas=tuple(self.betas), fused=True)
 
     def before_fit(self):
         if not getattr(self.learn, "fitting", True): return      # a `ResumableLearner` that only validates

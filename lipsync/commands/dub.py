@@ -83,14 +83,15 @@ def person(args: argparse.Namespace, # see `person_options`
 # %% ../../nbs/89_commands.dub.ipynb #c9362e26
 DUB_STORY = """
 Lets a person say something: --person RUN SPEECH OUT.mp4, RUN made by `lipsync person`;
-or --model RUN FACE SPEECH OUT.mp4, RUN of the recipe gan, FACE any film or photograph of
-somebody. The film runs forth and back under the speech, the mouth is drawn anew,
+or FACE SPEECH OUT.mp4, FACE any film or photograph of somebody, by the network that comes
+along, which has seen drawn people only, or --model RUN of the recipe gan. The film runs forth and back under the speech, the mouth is drawn anew,
 everything else stays as it is. OUT gets the film's rate and size and the speech, and a mark, for people
 and programs, that it is synthetic. Dub only people who have agreed to it.
 """
 
 DUB_EXAMPLE = """
 lipsync dub --person runs/me speech.wav out.mp4
+lipsync dub avatar.png speech.wav out.mp4
 lipsync dub --model runs/gan face.mp4 speech.wav out.mp4
 lipsync dub --model runs/gan group.jpg speech.wav out.mp4 --face 320,180
 """
@@ -98,11 +99,11 @@ lipsync dub --model runs/gan group.jpg speech.wav out.mp4 --face 320,180
 def dub_options(p: argparse.ArgumentParser, # of this command
                ) -> None:
     "Add the options of `dub`."
-    p.add_argument("files", metavar="FILE", nargs="+", help="with --person: SPEECH OUT.mp4; with --model: FACE SPEECH OUT.mp4")
-    which = p.add_mutually_exclusive_group(required=True)
+    p.add_argument("files", metavar="FILE", nargs="+", help="FACE SPEECH OUT.mp4; with --person: SPEECH OUT.mp4")
+    which = p.add_mutually_exclusive_group()
     which.add_argument("--person", metavar="RUN", help="run folder of a talker, or its name on the hub: user/model")
-    which.add_argument("--model", metavar="RUN", help="run folder of the recipe gan, which dubs any FACE, or its name on the hub")
-    p.add_argument("--face", metavar="WHO", default="talking", help="whose face of several, with --model: talking, largest, a number, or a point X,Y in pixels (default: talking; in a photograph there is no default)")
+    which.add_argument("--model", metavar="RUN", help="run folder of the recipe gan, which dubs any FACE, or its name on the hub (default: the one that ships)")
+    p.add_argument("--face", metavar="WHO", default="talking", help="whose face of several: talking, largest, a number, or a point X,Y in pixels (default: talking; in a photograph there is no default)")
     p.add_argument("--film", metavar="VIDEO", help="the person's film, where it is not with the model (from the hub)")
     p.add_argument("--start", type=float, default=0., metavar="S", help="where in the film to begin, s (default: 0)")
     p.add_argument("--batch", type=int, default=8, metavar="N", help="frames drawn at once (default: 8)")
@@ -128,7 +129,8 @@ def _opened(args, given):
         if not hasattr(model, "film"): raise CheckpointError("is no talker", path=args.person, found=type(model).__name__, wanted="a run of `lipsync person` or of the recipe talker", todo="for a run of the recipe gan give --model")
         from lipsync.graph import quickest
         return quickest(model), model.film, {}
-    model = load(args.model)
+    if not args.model: note("no --model given: the network that comes along has seen drawn people only, and paints people a drawn mouth")
+    model = load(args.model or bundled("gan"))
     if not hasattr(model, "references"): raise CheckpointError("dubs no other faces", path=args.model, found=type(model).__name__, wanted="a run of the recipe gan", todo="for a run of the recipe talker give --person")
     from lipsync.gan.predictor import open_face
     film = open_face(given[0], model.cfg.size, chosen(args.face))
@@ -138,7 +140,7 @@ def dub(args: argparse.Namespace, # see `dub_options`
        ) -> int: # exit code
     "`lipsync dub`."
     import time
-    if len(args.files) != (2 if args.person else 3): raise InputError("not what a dub needs", found=f"{len(args.files)} files", wanted="SPEECH OUT.mp4" if args.person else "FACE SPEECH OUT.mp4")
+    if len(args.files) != (2 if args.person else 3): raise InputError("not what a dub needs", found=f"{len(args.files)} files", wanted="SPEECH OUT.mp4" if args.person else "FACE SPEECH OUT.mp4", todo="" if args.person or len(args.files) != 2 else "to let a person say it whose talker you have, give --person RUN")
     *given, speech, target = map(Path, args.files)
     if not speech.exists(): raise InputError("no such file", path=speech, wanted="speech: wav, flac, mp3, or a video with sound")
     model, film, more = _opened(args, given)

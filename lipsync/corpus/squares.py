@@ -62,14 +62,24 @@ def squares(data: str = "embedded", # "embedded", videos, a hub name, or the out
     return with_splits(Corpus(keep, skipped, rows.source, rows.notes), valid, test, seed)
 
 # %% ../../nbs/74_corpus.squares.ipynb #bba76818
+@lru_cache(1024)
+def _known(folder, size):
+    "A prepared clip, looked through, and its lips if it is short: what opening costs, kept without holding files open."
+    p = Prepared(folder)
+    p.crop(crop_step(size)), p.mel
+    return p, _lips(p, size) if len(p) <= 60 * VIDEO_FPS else None
+
+def _lips(p, size): return moved(inner(p.places(crop_step(size)), RIM), np.asarray(p.landmarks.plain(), np.float64)[:, 48:68]).astype(np.float32)
+
 @lru_cache(256)
 def open_squares(folder: str, # of a prepared clip
                  size: int, # of the inner square, pixels
-                ) -> tuple: # (squares uint8 [T, S, S, 3], mel [4 T, 80], lips [T, 20, 2] in pixels of the square)
+                 rim: bool = False, # whether the squares keep their rim, `RIM` pixels on each side
+                ) -> tuple: # (squares uint8 [T, S, S, 3], mel [4 T, 80], lips [T, 20, 2] in pixels of the inner square)
     "The arrays of a prepared clip, memory-mapped."
-    p = Prepared(folder)
-    x, places = p.crop(crop_step(size))[:, RIM:RIM + size, RIM:RIM + size], inner(p.places(crop_step(size)), RIM)
-    return x, p.mel, moved(places, np.asarray(p.landmarks.plain(), np.float64)[:, 48:68]).astype(np.float32)
+    p, lips = _known(folder, size)
+    x = p.array(crop_step(size))
+    return x if rim else x[:, RIM:RIM + size, RIM:RIM + size], p.array("mel"), _lips(p, size) if lips is None else lips
 
 def with_face(folder: str, # of a prepared clip
               size: int, # of the inner square, pixels

@@ -8,12 +8,10 @@ __all__ = ['APART', 'people_of', 'viseme_labels', 'viseme_shares', 'window_rows'
 
 # %% ../../nbs/75_corpus.windows.ipynb #3ed08bc6
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 import numpy as np, torch
 from ..core import InputError
 from .core import Clip, Corpus
-from .prepare import Prepared
-from .squares import crop_step, open_squares, squares, with_face
+from .squares import open_squares, squares, with_face
 from ..losses.image import mouth_weights
 from ..timebase import MEL_PER_VIDEO, VIDEO_FPS
 from ..track import frame_labels, viseme_cues
@@ -128,10 +126,7 @@ class Change:
         return np.stack([size - p[..., 0], p[..., 1]], -1) if self.flip else p
 
 # %% ../../nbs/75_corpus.windows.ipynb #f14a4f5a
-@lru_cache(512)
-def _film(folder, size):
-    "(squares with rim, mel, lips) of a prepared film."
-    return Prepared(folder).crop(crop_step(size)), *open_squares(folder, size)[1:]
+def _film(folder, size): return open_squares(folder, size, rim=True)
 
 def around(x: np.ndarray, # rows in time, [N, D]
            start: int, # first row; may be negative

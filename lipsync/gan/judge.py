@@ -124,6 +124,11 @@ def _interval(values, f=lambda v: v):
     v = np.array([x for x in values if x == x], float)
     return interval(np.c_[v, np.ones(len(v))], lambda s: f(s[..., 0] / s[..., 1]))
 
+def _beside(mine, copied, decibel):
+    "Two figures as shares of, or gains over, the copied reference's for the same people: the intervals of pairs."
+    both = lambda k: (v := np.array([(a[k], b[k]) for a, b in zip(mine, copied)], float))[np.isfinite(v).all(1)]
+    return dict(landmarks=interval(both("landmarks"), lambda s: s[..., 0] / s[..., 1]), psnr_mouth=interval(both("error_mouth"), lambda s: decibel(s[..., 0]) - decibel(s[..., 1])))
+
 def new_speech(net: Generator, # trained
                rows: Corpus, # prepared, drawn people whom it has not seen
                hear: Callable, # (row) -> visemes of its speech, [T,15]
@@ -146,6 +151,7 @@ def new_speech(net: Generator, # trained
         out[name] = {k: _interval([m[k] for m in mine]) for k in ("ssim", "ms_ssim", "landmarks", "landmarks_percent", "missing", "opening", "closed", "silence_open", "in_step", "confidence")}
         if name != "truth": out[name] |= dict(psnr=_interval([m["error"] for m in mine], decibel), psnr_mouth=_interval([m["error_mouth"] for m in mine], decibel))
         if len(clips) > 1: out[name]["identity_colour_grid"] = _interval(likeness(people, np.stack([m["person"] for m in mine])))
+        if "copied" in clips[0] and name not in ("copied", "truth"): out[name]["beside_copied"] = _beside(mine, [c["copied"] for c in clips], decibel)
         if name != "truth": out[name]["frechet_edges"] = dict(value=frechet(*(np.concatenate([v["edges"] for v in w]) for w in ([c["truth"] for c in clips], mine))))
     return dict(people=len(clips), **out)
 

@@ -83,10 +83,11 @@ def person(args: argparse.Namespace, # see `person_options`
 # %% ../../nbs/89_commands.dub.ipynb #c9362e26
 DUB_STORY = """
 Lets a person say something: --person RUN SPEECH OUT.mp4, RUN made by `lipsync person`;
-or FACE SPEECH OUT.mp4, FACE any film or photograph of somebody, by the network that comes
-along, which has seen drawn people only, or --model RUN of the recipe gan. The film runs forth and back under the speech, the mouth is drawn anew,
-everything else stays as it is. OUT gets the film's rate and size and the speech, and a mark, for people
-and programs, that it is synthetic. Dub only people who have agreed to it.
+or FACE SPEECH OUT.mp4, FACE any film or photograph of somebody, drawn by the network that
+comes along, which has seen drawn people only, or by --model RUN of the recipe gan. The film
+runs forth and back under the speech, the mouth is drawn anew, everything else stays as it is.
+OUT gets the film's rate and size and the speech, and a mark, for people and programs, that it
+is synthetic. Dub only people who have agreed to it.
 """
 
 DUB_EXAMPLE = """

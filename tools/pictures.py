@@ -166,7 +166,7 @@ load(bundled("lipreader_{lang}")).read("talk.mp4").text
 """
 
 
-def gan_card(people, seconds, metrics):
+def gan_card(people, seconds, size, metrics):
     "The same for the network that dubs any face."
     from lipsync.card import about
     from lipsync.gan.judge import speech_table
@@ -202,7 +202,7 @@ Drawn people who are in no other split say what the next of them said, in voices
 
 ## Limits
 
-{about("gan").limits}
+{about("gan").limits} The lower face is painted at {size} pixels: in a larger picture it is softer than the rest; from one photograph with closed lips it cannot know the teeth. Beards and moustaches, of which it has seen few, are blurred.
 """
 
 
@@ -267,7 +267,7 @@ def gan(args):
     cfg = load_config(TOP / "nbs/recipes/gan_small.yaml", GanConfig)
     if args.epochs: cfg = replace(cfg, epochs=args.epochs)
     run = trained(RECIPE, replace(cfg, out=str(args.out / "run")))
-    shipped(run, bundled("gan"), gan_card(len(gan_people(cfg).split("train").speakers), cfg.seconds, run.metrics))
+    shipped(run, bundled("gan"), gan_card(len(gan_people(cfg).split("train").speakers), cfg.seconds, cfg.size, run.metrics))
     about = {k: v for k, v in vars(cfg).items() if k in ("size", "width", "people", "seconds", "epochs", "bs", "windows", "frames", "sync_from", "full_from", "n_critic", "seed")}
     keep("drawn", plain(dict(test=run.metrics, stages=stage_scores(run, min(cfg.judged, 16)), settings=about, minutes=minutes(run.path), threads=args.threads, curve=run.history)), DUBBED)
     net, rows = load(run.path).model, list(gan_people(cfg).split("test"))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..callback.adversarial import CriticTraining
 from ..callback.schedule import Anneal, Stage, Stages
 from ..config import RunConfig, from_dict, setting
-from ..core import ConfigError, bundled, pick_device, stable_seed
+from ..core import ConfigError, bundled, pick_device, progress, stable_seed
 from ..corpus.core import Clip, Corpus
 from ..corpus.loaders import Clips, dataloaders
 from ..corpus.prepare import Prepared
@@ -106,7 +106,7 @@ def heard(mel: np.ndarray, # log-mel, [4T,80], dB
     p = _listener(path)(torch.from_numpy(np.array(mel, np.float32))[None])[0].softmax(-1)
     return p[:len(p) // MEL_PER_VIDEO * MEL_PER_VIDEO].unflatten(0, (-1, MEL_PER_VIDEO)).mean(1).numpy()
 
-@lru_cache(8192)
+@lru_cache(2**16)
 def _heard(folder, path): return heard(Prepared(folder).mel, path)
 
 @dataclass(frozen=True)
@@ -129,6 +129,9 @@ def gan_dls(cfg: GanConfig, # the settings
            ): # fastai DataLoaders
     "Windows by chance to train on, fixed ones of other people to validate on."
     corpus, item = gan_corpus(cfg), gan_item(cfg)
+    if cfg.workers and cfg.visemes != "labels":      # processes that load begin anew with each epoch: what is heard before them, they inherit
+        films = {r.extras["prepared"]: r for r in corpus if r.split != "test"}
+        for row in progress(films.values(), len(films), "hearing", "film"): item.visemes(row)
     train, valid = (Clips(corpus.split(s), item, train=s == "train", seed=cfg.seed, bs=cfg.bs) for s in ("train", "valid"))
     return dataloaders(train, valid, cfg.bs, workers=cfg.workers, collate=as_long, device=pick_device(cfg.device), n_inp=4)
 

@@ -30,5 +30,5 @@ def test_wandb_offline_and_tensorboard(tmp_path):
     assert p.returncode == 0, p.stderr
     runs = sorted((tmp_path / "run" / "wandb").glob("offline-run-*"))
     assert len(runs) == 2 and all(list(r.glob("*.wandb")) for r in runs), p.stdout + p.stderr
-    assert len({r.name.rsplit("-", 1)[1] for r in runs}) == 1                       # the second one goes on under the same number
+    assert len({r.name.split("-")[3] for r in runs}) == 1                              # the second one goes on under the same number (begun within the same second, its folder has -1 behind it)
     assert list((tmp_path / "run" / "logs").glob("events.out.tfevents.*"))
